@@ -1,0 +1,3 @@
+from .mini_cityscapes import generate_mini_cityscapes
+
+__all__ = ['generate_mini_cityscapes']
