@@ -38,9 +38,9 @@ class Camera:
 class Canvas:
     """Picture and ids, painted from far to near.
 
-    ``image`` is float32 RGB, (height, width, 3), about 0 to 255. ``ids`` is uint16, (height, width), in the encoding of
-    Cityscapes' instanceIds: ``labelId`` for stuff, ``labelId * 1000 + n`` for the n-th object of a class with instances.
-    All four annotation files follow from this one map, so they cannot disagree.
+    ``image`` is float32 RGB, (height, width, 3), about 0 to 255. ``ids`` is uint16, (height, width), in the encoding
+    of Cityscapes' instanceIds: ``labelId`` for stuff, ``labelId * 1000 + n`` for the n-th object of a class with
+    instances. All four annotation files follow from this one map, so they cannot disagree.
 
     Args:
         height, width: Canvas size in pixels.
@@ -121,14 +121,14 @@ class Canvas:
         self.blend(mask > 0, int(top), int(left), tone, rough, grain, alpha)
 
     def blend(self, mask, top, left, tone, rough=0., grain=5, alpha=1.):
-        """Paints ``tone`` (RGB, or (h, w, 3)) with texture where the boolean ``mask`` (h, w), laid at (top, left), is set."""
+        """Paints ``tone``, RGB or (h, w, 3), with texture where ``mask``, boolean (h, w) laid at (top, left), is set."""
         height, width = mask.shape
         area = self.image[top:top + height, left:left + width]
         paint = np.broadcast_to(np.asarray(tone, np.float32), area.shape)
         if rough:
             texture = .6 * self.noise(height, width, grain) + .4 * self.noise(height, width, max(2, grain / 3))
             paint = paint * (1 + rough * texture)[..., None]
-        area[mask] = (alpha * paint + (1 - alpha) * area)[mask] if alpha < 1 else paint[mask]
+        np.copyto(area, alpha * paint + (1 - alpha) * area if alpha < 1 else paint, where=mask[..., None])
 
     def solid(self, corners, colour, owner=None, **kwargs):
         """Paints one or several world polygons, (N, 3) in metres each; the distance is their mean z."""

@@ -87,7 +87,9 @@ def generate_mini_cityscapes(out_dir, num_train=240, num_val=60, num_test=0, siz
         for task in tasks:
             for kind in ('leftImg8bit', 'gtFine'):
                 (partial / kind / task[2] / file_stem(task[2], task[3])).parent.mkdir(parents=True, exist_ok=True)
-        for _ in tqdm(_run(tasks, workers), total=len(tasks), desc=f'mini-Cityscapes {size[0]}x{size[1]}', disable=None):
+        title = f'mini-Cityscapes {size[0]}x{size[1]}'
+        # disable=None: no bar where the output is not a terminal.
+        for _ in tqdm(_run(tasks, workers), total=len(tasks), desc=title, disable=None):
             pass
         (partial / MANIFEST).write_text(json.dumps(settings, indent=2) + '\n')
         if out_dir.exists():

@@ -10,7 +10,7 @@ from .canvas import Camera, Canvas
 from .scenery import ID, pick
 from .traffic import Pose
 
-# Each picture must show one class of every row, taken in turn: a split of 8 pictures or more holds all 19 classes and void.
+# Each picture must show one class of every row, taken in turn: 8 pictures or more hold all 19 classes and void.
 SCHEDULE = (
     ('truck', 'bus', 'train', 'motorcycle', 'bicycle'),
     ('wall', 'fence', 'terrain'),
@@ -50,6 +50,11 @@ class Street:
                 return False
         self.taken.append((x, z, across, along))
         return True
+
+
+def in_view(x):
+    """Least distance in metres at which something ``x`` metres aside is surely inside the picture."""
+    return max(5., 2.3 * abs(x))
 
 
 def required_classes(index):
@@ -168,7 +173,7 @@ def _draw_fronts(canvas, street, sun, contrast, required):
             kind = rng.choice(['building', 'wall', 'fence', 'green', 'open'],
                               p=np.array([.62 - .35 * green, .1, .1, .1 + .3 * green, .08 + .05 * green]))
             if promised and side == promised_side and z < 4:
-                kind, length = promised[0], rng.uniform(12, 22)
+                kind, length = promised[0], in_view(street.front(side)) + rng.uniform(4, 12)
             pieces.append((z, z + length, kind))
             z += length
         for start, end, kind in reversed(pieces):
@@ -240,14 +245,17 @@ def _things(canvas, street, sun, required):
     side = int(rng.choice([-1, 1]))
     name = next(n for n in required if n in SCHEDULE[2])
     draw = traffic.draw_traffic_light if name == 'traffic light' else traffic.draw_traffic_sign
-    z = rng.uniform(6, 13)
-    add(z, draw, street.edge(side) + side * rng.uniform(.3, .8), z, side)
+    x = street.edge(side) + side * rng.uniform(.3, .7)
+    z = in_view(x) * rng.uniform(1, 1.2)
+    add(z, draw, x, z, side)
     if 'person' in required:
-        z = rng.uniform(5, 11)
-        add(z, traffic.draw_person, street.edge(side) + side * rng.uniform(.4, 1.5), z, sun)
+        x = street.edge(side) + side * rng.uniform(.4, 1.5)
+        z = in_view(x) * rng.uniform(1, 1.2)
+        add(z, traffic.draw_person, x, z, sun)
     if 'static' in required or rng.random() < .3:
-        z = rng.uniform(5, 12)
-        add(z, traffic.draw_clutter, street.edge(-side) - side * rng.uniform(.5, 1.5), z, sun)
+        x = street.edge(-side) - side * rng.uniform(.2, 1.)
+        z = in_view(x) * rng.uniform(1, 1.2)
+        add(z, traffic.draw_clutter, x, z, sun)
 
     # Then ordinary traffic.
     busy = rng.uniform(.2, .8)
@@ -309,7 +317,7 @@ def _develop(canvas, size, scale):
     height, width = size
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else canvas.image
     ids = canvas.ids[scale // 2::scale, scale // 2::scale].copy()
-    image = image * rng.uniform(.55, 1.12) * (1 + .05 * rng.standard_normal(3)).astype(np.float32)
+    image = image * rng.uniform(.55, 1.12) * (1 + .03 * rng.standard_normal(3)).astype(np.float32)
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     image = image * (1 - rng.uniform(0, .2) * (u * u + v * v) / 2)[..., None]
     if rng.random() < .35:

@@ -13,7 +13,7 @@ FOLIAGE = np.array([[66, 88, 44], [84, 104, 52], [52, 74, 44], [104, 110, 56], [
 GREYS = np.array([[96, 96, 98], [112, 110, 108], [84, 86, 92], [124, 120, 114]], np.float32)
 
 
-def pick(rng, table, spread=.08):
+def pick(rng, table, spread=.06):
     """A colour of ``table`` (N, 3), shifted at random."""
     return table[rng.integers(len(table))] * (1 + spread * rng.standard_normal(3)) * rng.uniform(.85, 1.12)
 
@@ -30,7 +30,7 @@ def draw_sky(canvas, zenith, horizon_colour, cloud):
 
 
 def strip(canvas, left, right, start, end, samples=14):
-    """Outline in canvas pixels of the ground between x = ``left`` and ``right``, from ``start`` to ``end`` metres ahead."""
+    """Outline in canvas pixels of the ground from x = ``left`` to ``right``, from ``start`` to ``end`` metres ahead."""
     z = np.geomspace(start, end, samples)
     flat = np.zeros_like(z)
     edges = [np.stack([flat + left, flat, z], -1), np.stack([flat + right, flat, z], -1)[::-1]]
@@ -49,7 +49,7 @@ def draw_ground(canvas, street):
         edge = street.edge(side)
         ground, colour, rough = street.outer[side], pick(rng, GREYS, .05) * 1.05, .1
         if ground == 'terrain':
-            colour, rough = pick(rng, FOLIAGE) * 1.15, .32
+            colour, rough = pick(rng, FOLIAGE, .03) * 1.15, .32
         far = side * 60
         canvas.fill(strip(canvas, *sorted((edge, far)), 1.3, 150), colour, 20, ID[ground], rough=rough, grain=5)
         pavement = sorted((edge, edge + side * street.pavement[side]))
@@ -60,7 +60,7 @@ def draw_ground(canvas, street):
         verge = street.verge[side]
         if verge:
             grass = sorted((edge, edge + side * verge))
-            canvas.fill(strip(canvas, *grass, 1.3, 150), pick(rng, FOLIAGE) * 1.2, 15, ID['terrain'], rough=.35, grain=4)
+            canvas.fill(strip(canvas, *grass, 1.3, 150), pick(rng, FOLIAGE, .03) * 1.2, 15, ID['terrain'], rough=.35)
         canvas.fill(strip(canvas, *sorted((edge - side * .1, edge + side * .14)), 1.3, 150), tint * 1.2, 15)
     canvas.fill(strip(canvas, street.edge(-1), street.edge(1), 1.3, 150), asphalt, 12, ID['road'], rough=.09, grain=4)
     _markings(canvas, street, asphalt)
@@ -78,8 +78,8 @@ def _markings(canvas, street, asphalt):
     paint = np.float32([205, 203, 196]) * rng.uniform(.75, 1.1)
     for _ in range(rng.integers(0, 4)):
         x, z = rng.uniform(street.edge(-1), street.edge(1)), rng.uniform(4, 30)
-        canvas.fill(strip(canvas, x, x + rng.uniform(.5, 2), z, z + rng.uniform(1, 8), 2), asphalt * rng.uniform(.8, 1.2),
-                    z, rough=.08)
+        repair = strip(canvas, x, x + rng.uniform(.5, 2), z, z + rng.uniform(1, 8), 2)
+        canvas.fill(repair, asphalt * rng.uniform(.8, 1.2), z, rough=.08)
     for x in street.lines:
         if rng.random() < .85:
             dash, gap = (3., 4.) if rng.random() < .75 else (200., 1.)
@@ -87,7 +87,8 @@ def _markings(canvas, street, asphalt):
                 canvas.fill(strip(canvas, x - .09, x + .09, max(z, 1.3), min(z + dash, 90), 4), paint, z, alpha=.85)
     if street.crossing:
         for x in np.arange(street.edge(-1) + .4, street.edge(1) - .4, 1.):
-            canvas.fill(strip(canvas, x, x + .5, street.crossing, street.crossing + 3, 2), paint, street.crossing, alpha=.85)
+            bar = strip(canvas, x, x + .5, street.crossing, street.crossing + 3, 2)
+            canvas.fill(bar, paint, street.crossing, alpha=.85)
     if street.rails is not None:
         for offset in (-.72, .72):
             x = street.rails + offset
@@ -108,7 +109,8 @@ def draw_skyline(canvas):
         step = rng.uniform(.04, .14) * width
         height = rng.uniform(.02, .13) * width
         if rng.random() < .55:
-            box = np.array([[x, horizon + 2], [x, horizon - height], [x + step, horizon - height], [x + step, horizon + 2]])
+            low, high = horizon + 2, horizon - height
+            box = np.array([[x, low], [x, high], [x + step, high], [x + step, low]])
             canvas.fill(box, pick(rng, MASONRY) * .8, 110, ID['building'], rough=.1, grain=5)
         else:
             bush(canvas, x + step / 2, horizon + 2 - height * .45, step * .8, height * .6, pick(rng, FOLIAGE), 110)
@@ -138,7 +140,8 @@ def draw_tree(canvas, x, z, height, colour, trunk_colour):
     """A tree: the trunk belongs to the vegetation, as in Cityscapes, though it looks much like a pole."""
     scale = canvas.pixels_per_metre(z)
     crown = height * canvas.rng.uniform(.42, .6)
-    canvas.post(x, z, 0, height - crown * .7, canvas.rng.uniform(.18, .4), trunk_colour, ID['vegetation'], rough=.2, grain=3)
+    trunk = canvas.rng.uniform(.18, .4)
+    canvas.post(x, z, 0, height - crown * .7, trunk, trunk_colour, ID['vegetation'], rough=.2, grain=3)
     column, row = canvas.camera.project([x, height - crown / 2, z])
     half = crown * .5 * canvas.rng.uniform(.7, 1.1)
     for _ in range(3):
@@ -147,7 +150,7 @@ def draw_tree(canvas, x, z, height, colour, trunk_colour):
              colour * canvas.rng.uniform(.85, 1.15), z)
 
 
-def facade(x, side, start, end, low, high):
+def facade(x, start, end, low, high):
     """The wall that faces the street, as a face seen from it: (4, 3), from near to far."""
     return np.array([[x, low, start], [x, low, end], [x, high, end], [x, high, start]], float)
 
@@ -166,8 +169,8 @@ def draw_building(canvas, x, side, start, end, height, light):
     glass = rng.choice([38., 62., 120.]) * np.float32([.9, 1., 1.12])
     across, floor = rng.uniform(2.2, 4.), rng.uniform(2.8, 3.6)
     shop = rng.random() < .4
-    for face, length, shade in ((gable(x, side, start, 12, 0, height), 12, .78), (facade(x, side, start, end, 0, height),
-                                                                                 end - start, light)):
+    for face, length, shade in ((gable(x, side, start, 12, 0, height), 12, .78),
+                                (facade(x, start, end, 0, height), end - start, light)):
         canvas.solid(face, colour * shade, owner, rough=rough, grain=grain)
         canvas.solid(patch(face, 0, .955, 1, 1), colour * shade * rng.uniform(.6, 1.25))
         columns, rows = max(int(length / across), 1), max(int((height - .6) / floor), 1)
@@ -199,7 +202,7 @@ def draw_wall(canvas, x, side, start, end, height, light):
     colour, owner = pick(rng, MASONRY), ID['wall']
     rough, grain = rng.uniform(.06, .2), canvas.pixels_per_metre(start) * .4
     canvas.solid(gable(x, side, start, .5, 0, height), colour * .7, owner, rough=rough, grain=grain)
-    face = facade(x, side, start, end, 0, height)
+    face = facade(x, start, end, 0, height)
     canvas.solid(face, colour * light, owner, rough=rough, grain=grain)
     canvas.solid(patch(face, 0, .93, 1, 1), colour * light * 1.15)
     for u in np.arange(0, 1, 4 / max(end - start, 4)):
@@ -213,9 +216,8 @@ def draw_fence(canvas, x, side, start, end, height, light):
     """Bars or mesh: what is behind shows through, yet the whole outline is fence, as Cityscapes annotates it."""
     rng = canvas.rng
     colour = pick(rng, np.concatenate([GREYS * .7, MASONRY, FOLIAGE * .8])) * light
-    face = facade(x, side, start, end, 0, height)
+    face = facade(x, start, end, 0, height)
     canvas.solid(face, colour, ID['fence'], alpha=rng.uniform(.12, .4), rough=.1)
-    length = end - start
     bars = rng.uniform(.35, .9)
     z = start
     while z < end:
@@ -225,7 +227,6 @@ def draw_fence(canvas, x, side, start, end, height, light):
         canvas.solid(patch(face, 0, v, 1, v + .06), colour)
     if rng.random() < .3:
         canvas.solid(patch(face, 0, 0, 1, .3), pick(rng, MASONRY) * light, rough=.1)
-    return length
 
 
 def draw_greenery(canvas, x, side, start, end, light):

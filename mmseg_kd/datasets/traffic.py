@@ -46,7 +46,8 @@ class Pose:
             'front': [(front, half, low), (front, -half, low), (roof_front, -top, high), (roof_front, top, high)],
             'left': [(front, -half, low), (back, -half, low), (roof_back, -top, high), (roof_front, -top, high)],
             'right': [(back, half, low), (front, half, low), (roof_front, top, high), (roof_back, top, high)],
-            'roof': [(roof_back, -top, high), (roof_back, top, high), (roof_front, top, high), (roof_front, -top, high)],
+            'roof': [(roof_back, -top, high), (roof_back, top, high), (roof_front, top, high),
+                     (roof_front, -top, high)],
         }
         centre = self.at((back + front) / 2, 0, (low + high) / 2)
         seen = []
@@ -75,8 +76,9 @@ def _wheels(canvas, pose, places, radius, width, owner):
         if right * (pose.right @ (pose.at(0, right, 0) - np.array([0., 1.5, 0.]))) > 0:
             continue
         for forward in places:
-            canvas.solid(disc(pose.at(forward, right, radius), radius, pose.forward, UP), np.float32([24, 24, 26]), owner)
-            canvas.solid(disc(pose.at(forward, right, radius), radius * .55, pose.forward, UP), np.float32([120, 120, 122]))
+            hub = pose.at(forward, right, radius)
+            canvas.solid(disc(hub, radius, pose.forward, UP), np.float32([24, 24, 26]), owner)
+            canvas.solid(disc(hub, radius * .55, pose.forward, UP), np.float32([120, 120, 122]))
 
 
 def _lamps(canvas, face, name, shade):
@@ -116,7 +118,8 @@ def draw_truck(canvas, pose):
     flat = rng.random() < .2
     back, front = -length / 2, length / 2
     shadow(canvas, pose, back, front, width * 1.15)
-    parts = [pose.box(back, front - 2.1, width, .95, 1.7 if flat else height), pose.box(front - 1.9, front, width * .95, .5, 2.6, 0, .1)]
+    parts = [pose.box(back, front - 2.1, width, .95, 1.7 if flat else height),
+             pose.box(front - 1.9, front, width * .95, .5, 2.6, 0, .1)]
     # The far one first.
     order = (0, 1) if pose.at(back, 0, 0)[2] > pose.at(front, 0, 0)[2] else (1, 0)
     for name, face, shade in pose.box(back, front, width * .8, .5, 1.):
@@ -155,8 +158,8 @@ def draw_bus(canvas, pose):
         elif name in ('front', 'rear'):
             canvas.solid(patch(face, .06, .38 if name == 'front' else .5, .94, .82), GLASS * (.7 + .5 * shade))
             canvas.solid(patch(face, .2, .86, .8, .95), np.float32([225, 150, 40]) if rng.random() < .6 else GLASS)
-            canvas.solid(patch(face, .04, .1, .16, .2), np.float32([150, 30, 24]) if name == 'rear' else np.float32([235, 230, 210]))
-            canvas.solid(patch(face, .84, .1, .96, .2), np.float32([150, 30, 24]) if name == 'rear' else np.float32([235, 230, 210]))
+            lamp = np.float32([150, 30, 24]) if name == 'rear' else np.float32([235, 230, 210])
+            canvas.solid([patch(face, .04, .1, .16, .2), patch(face, .84, .1, .96, .2)], lamp)
     _wheels(canvas, pose, (back + 2.2, front - 2.4), .5, width, owner)
 
 
@@ -207,11 +210,8 @@ def draw_bicycle(canvas, pose, rider=None, motor=False):
         if motor:
             canvas.solid(disc(hub, radius * .5, pose.forward, UP), np.float32([110, 110, 112]))
         else:
-            canvas.fill([canvas.camera.project(wheel)], rubber, hub[2], owner, alpha=.25)
-            ring = canvas.camera.project(wheel)
             for a, b in zip(wheel, np.roll(wheel, -1, 0), strict=True):
                 canvas.bar(a, b, .05, rubber, owner)
-            del ring
         # Seen from behind the disc has no width of its own.
         canvas.post(hub[0], hub[2], 0, 2 * radius, .16 if motor else .07, rubber, owner)
     if motor:
@@ -245,8 +245,8 @@ def _draw_rider(canvas, pose, motor):
     half = .22
     across = np.array([1., 0, 0])
     low, high = pose.at(hip[0], 0, hip[1] - .08), pose.at(shoulder[0], 0, shoulder[1])
-    canvas.solid(np.array([low - .17 * across, low + .17 * across, high + half * across, high - half * across]), jacket, owner,
-                 rough=.08)
+    torso = np.array([low - .17 * across, low + .17 * across, high + half * across, high - half * across])
+    canvas.solid(torso, jacket, owner, rough=.08)
     for side in (-.24, .24):
         canvas.bar(pose.at(*_on(shoulder, side)), pose.at(.4, side, 1.08), .12, jacket * .9, owner)
     head = pose.at(shoulder[0] + .08, 0, 1.62)
@@ -279,8 +279,8 @@ def draw_person(canvas, x, z, sun):
                      trousers * (1 if sign > 0 else .85), owner)
     coat = rng.uniform(.38, .5)
     wide = .13 * turn
-    canvas.solid(figure([(-.1 * turn, coat), (.1 * turn, coat), (wide, .8), (.06, .84), (-.06, .84), (-wide, .8)]), jacket,
-                 owner, rough=.08)
+    torso = [(-.1 * turn, coat), (.1 * turn, coat), (wide, .8), (.06, .84), (-.06, .84), (-wide, .8)]
+    canvas.solid(figure(torso), jacket, owner, rough=.08)
     for sign in (-1, 1):
         hand = sign * (wide + rng.uniform(0, .07))
         canvas.solid(figure([(sign * wide - .03, .8), (sign * wide + .03, .8), (hand + .028, .45), (hand - .028, .45)]),
