@@ -1,0 +1,77 @@
+"""DKD: the target class against the rest, and the rest among itself."""
+from typing import Optional
+
+from torch import Tensor
+
+from .checks import checked, loss_function, warn_once
+from .grouped import GroupedKL, grouped_kl
+from .grouping import target_and_rest
+from .reduce import reduce_map
+from .standardize import standardized
+
+
+def dkd_map(student: Tensor,
+            teacher: Tensor,
+            target: Tensor,
+            *,
+            alpha: float,
+            beta: float,
+            temperature: float,
+            standardize: Optional[str] = None) -> GroupedKL:
+    """DKD per position, of checked tensors: ``between`` is TCKD, ``within[1]`` is NCKD."""
+    groups = target_and_rest(student, target)
+    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
+    return grouped_kl(student, teacher, groups, 2, temperature=temperature, w_between=alpha, w_within=(0., beta))
+
+
+@loss_function
+def dkd_loss(student: Tensor,
+             teacher: Tensor,
+             target: Optional[Tensor] = None,
+             weight: Optional[Tensor] = None,
+             *,
+             alpha: float = 1.,
+             beta: float = 8.,
+             temperature: float = 4.,
+             standardize: Optional[str] = None,
+             ignore_index: Optional[int] = 255,
+             reduction: str = 'mean') -> Tensor:
+    r"""Decoupled knowledge distillation: groups {target} and {rest}.
+
+    .. math:: L = T^2 [ \alpha \, KL(b^v \| b^z) + \beta \, KL(\hat p^v \| \hat p^z) ]
+
+    b = (probability of the target class, of all others), :math:`\hat p` the distribution over the other classes; z
+    student, v teacher, both at temperature T.
+
+    Reference: Zhao et al., Decoupled Knowledge Distillation, CVPR 2022, eq. 7. alpha = 1, beta = 8, T = 4 is its
+    setting for res32x4 -> res8x4 on CIFAR-100; ImageNet R34 -> R18: 1, 0.5, T = 1.
+
+    Args:
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        teacher: logits of the same shape, without gradient.
+        target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
+        weight: (N, *) factor of each position; 0 leaves it out.
+        alpha: weight of the target term (TCKD).
+        beta: weight of the non-target term (NCKD), which is 0 by construction when C = 2.
+        temperature: T > 0.
+        standardize: None, 'whole', 'group' or 'rest' (the non-target classes): z-score of the logits first.
+        ignore_index: label of the positions that do not count; None when all count.
+        reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
+
+    Raises:
+        ValueError: a setting or a tensor that does not fit; the message says which and what to do.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 3), torch.tensor([[4., 2., 0.]])
+        >>> dkd_loss(student, teacher, torch.tensor([0]))
+        tensor(4.8939)
+        >>> dkd_loss(student, teacher, torch.tensor([255]))
+        mmseg_kd.functional.dkd dkd_loss(student, teacher, torch.tensor([0])) | tensor(4.6331) | tensor(4.8939)
+tensor(0.)
+    """
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dkd_loss')
+    if student.shape[1] == 2:
+        warn_once('dkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
+    terms = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
+    return reduce_map(terms.total, valid, weight, reduction)

@@ -1,0 +1,145 @@
+"""GDKD: the teacher's top k classes against the rest, and each among itself."""
+from typing import Optional, Sequence, Union
+
+import torch
+from torch import Tensor
+
+from .checks import checked, loss_function, warn_once
+from .grouped import GroupedKL, grouped_kl
+from .grouping import by_rank
+from .reduce import reduce_map
+from .standardize import standardized
+from .topk import k_by_ratio
+
+DEFAULT_K = 5
+
+
+def gdkd_map(student: Tensor,
+             teacher: Tensor,
+             *,
+             k: Union[int, Tensor],
+             w0: float,
+             w1: float,
+             w2: float,
+             strategy: str,
+             divergence: str,
+             temperature: float,
+             standardize: Optional[str] = None) -> GroupedKL:
+    """GDKD per position, of checked logits: ``within`` is (top k, rest). k is one for all or (N, *)."""
+    groups = by_rank(teacher, [k], strategy)
+    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
+    return grouped_kl(
+        student, teacher, groups, 2,
+        temperature=temperature, w_between=w0, w_within=(w1, w2), divergence=divergence)
+
+
+def check_k(owner: str, k: int, num_classes: int, both_parts: bool = True) -> None:
+    """Refuse a k that leaves no rest; warn, once, of a part that vanishes by construction."""
+    if k > num_classes - 1:
+        raise ValueError(f'`k` must be within 1 .. C - 1 = {num_classes - 1} for {num_classes} classes, got {k}')
+    if both_parts and k == 1:
+        warn_once(f'{owner}: with k = 1 the term within the top classes is 0 by construction, `w1` has no effect')
+    if both_parts and k == num_classes - 1:
+        warn_once(f'{owner}: with k = C - 1 the term within the rest is 0 by construction, `w2` has no effect')
+
+
+def _k_of_class(k: Union[Sequence[int], Tensor], teacher: Tensor) -> Tensor:
+    num_classes = teacher.shape[1]
+    if len(k) != num_classes:
+        raise ValueError(f'`k` as a table must hold one entry for each of {num_classes} classes, got {len(k)}')
+    if not isinstance(k, Tensor):
+        check_k('gdkd_loss', max(k), num_classes, both_parts=False)
+        k = torch.tensor(k, device=teacher.device)
+    return k.to(teacher.device).clamp(1, num_classes - 1)[teacher.argmax(1)]
+
+
+def check_choice_of_k(k: Union[int, Sequence[int], Tensor], ratio: Optional[float], k_max: Optional[int],
+                      strategy: str) -> None:
+    """Refuse settings of k that contradict each other."""
+    if (ratio is None) != (k_max is None):
+        raise ValueError(f'`ratio` and `k_max` must be given together, got ratio={ratio} and k_max={k_max}')
+    if ratio is None:
+        return
+    if not (isinstance(k, int) and k == DEFAULT_K):
+        raise ValueError(f'`k` must be left out where `ratio` and `k_max` give it, got k={k}')
+    if strategy != 'best':
+        raise ValueError(f"`strategy` must be 'best' where `ratio` gives k, as it counts the leading classes, got "
+                         f'{strategy!r}')
+
+
+@loss_function
+def gdkd_loss(student: Tensor,
+              teacher: Tensor,
+              target: Optional[Tensor] = None,
+              weight: Optional[Tensor] = None,
+              *,
+              k: Union[int, Sequence[int], Tensor] = DEFAULT_K,
+              ratio: Optional[float] = None,
+              k_max: Optional[int] = None,
+              w0: float = 1.,
+              w1: float = 2.,
+              w2: float = 8.,
+              strategy: str = 'best',
+              divergence: str = 'forward',
+              temperature: float = 4.,
+              standardize: Optional[str] = None,
+              ignore_index: Optional[int] = 255,
+              reduction: str = 'mean') -> Tensor:
+    r"""Generalized decoupled knowledge distillation: groups {the teacher's top k} and {rest}.
+
+    .. math:: L = T^2 [ w_0 \, KL(b^v \| b^z) + w_1 \, D(p^v_{top} \| p^z_{top}) + w_2 \, D(p^v_{rest} \| p^z_{rest}) ]
+
+    b = (probability of the top classes, of the rest), p the distributions inside; z student, v teacher, both at
+    temperature T. D is the Kullback-Leibler divergence in the direction ``divergence``.
+
+    k is one number, or follows the position: with ``ratio`` and ``k_max`` it is the last rank whose softened teacher
+    probability is at least ``ratio`` times the mean of the smaller ones
+    (:func:`~mmseg_kd.functional.topk.k_by_ratio`); with a table it is the entry of the class that the teacher predicts
+    there (``tools/analysis/measure_topk.py`` measures one).
+
+    Reference: Generalized Decoupled Knowledge Distillation (GDKD). k = 5 and T = 4 on CIFAR-100, where w0, w1, w2 =
+    1, 2, 8 belong to res32x4 -> res8x4; ImageNet: T = 1, R34 -> R18 0.5, 1, 1, R50 -> MobileNetV1 0.5, 2, 2.
+
+    Args:
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        teacher: logits of the same shape, without gradient.
+        target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
+        weight: (N, *) factor of each position; 0 leaves it out.
+        k: number of top classes, 1 .. C - 1; or one for each of C classes.
+        ratio: for a k of each position; together with ``k_max`` and instead of ``k``.
+        k_max: the largest k that ``ratio`` may give.
+        w0: weight between the groups.
+        w1: weight within the top k; that term is 0 by construction where k = 1.
+        w2: weight within the rest.
+        strategy: 'best' for the teacher's k most probable classes, 'worst' for its k least probable.
+        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their sum, within the
+            groups; between them it is forward.
+        temperature: T > 0.
+        standardize: None, 'whole', 'group' or 'rest': z-score of the logits over the classes first.
+        ignore_index: label of the positions that do not count; None when all count.
+        reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
+
+    Raises:
+        ValueError: a setting or a tensor that does not fit; the message says which and what to do.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(1, 4), torch.tensor([[4., 3., 1., 0.]])
+        >>> gdkd_loss(student, teacher, k=2)
+        tensor(2.2909)
+        >>> gdkd_loss(student, teacher, ratio=1.5, k_max=3), gdkd_loss(student, teacher, k=[2, 2, 1, 1])
+        (tensor(2.2909), tensor(2.2909))
+    """
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
+    check_choice_of_k(k, ratio, k_max, strategy)
+    if ratio is not None:
+        k = k_by_ratio(teacher, ratio, k_max, temperature)
+    elif isinstance(k, (Tensor, tuple, list)):
+        k = _k_of_class(k, teacher)
+    else:
+        check_k('gdkd_loss', k, student.shape[1])
+    terms = gdkd_map(
+        student, teacher,
+        k=k, w0=w0, w1=w1, w2=w2, strategy=strategy, divergence=divergence, temperature=temperature,
+        standardize=standardize)
+    return reduce_map(terms.total, valid, weight, reduction)

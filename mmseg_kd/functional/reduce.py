@@ -1,0 +1,60 @@
+"""The one reduction of the family: from a value per position to the loss."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+
+def valid_positions(like: Tensor, target: Optional[Tensor], weight: Optional[Tensor],
+                    ignore_index: Optional[int]) -> Tensor:
+    """Positions that count, (N, *) bool: the label is not ``ignore_index`` and the weight is not 0.
+
+    Args:
+        like: (N, C, *), gives shape and device.
+        target: (N, *) labels, or None when nothing is ignored.
+        weight: (N, *) weights, or None.
+        ignore_index: the ignored label, or None when every label counts.
+    """
+    valid = torch.ones_like(like[:, 0], dtype=torch.bool)
+    if target is not None and ignore_index is not None:
+        valid = valid & (target != ignore_index)
+    if weight is not None:
+        valid = valid & (weight != 0)
+    return valid
+
+
+def reduce_map(values: Tensor,
+               valid: Tensor,
+               weight: Optional[Tensor] = None,
+               reduction: str = 'mean',
+               count: Optional[Tensor] = None) -> Tensor:
+    """Reduce a map of loss values, each already summed over the classes.
+
+    The mean divides by the *number* of valid positions, not by the sum of the weights: a weight of 2 counts double,
+    as everywhere in OpenMMLab, and neither ignored positions nor the size of crop or batch change the scale.
+
+    Args:
+        values: (N, *) loss of each position.
+        valid: (N, *) bool, see :func:`valid_positions`.
+        weight: (N, *) factor of each position.
+        reduction: 'mean' over valid positions (0, with a graph, when there is none), 'sum', or 'none' for the (N, *)
+            map with zeros at invalid positions.
+        count: what the mean divides by, when it is not the number of valid positions.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([1., 2., 6.])
+        >>> reduce_map(values, torch.tensor([True, True, False]))
+        tensor(1.5000)
+    """
+    values = values.masked_fill(~valid, 0.)
+    if weight is not None:
+        values = values * weight.to(values.dtype)
+    if reduction == 'none':
+        return values
+    if reduction == 'sum':
+        return values.sum()
+    if reduction == 'mean':
+        count = valid.sum() if count is None else count
+        return values.sum() / count.clamp(min=1)
+    raise ValueError(f"`reduction` must be 'mean', 'sum' or 'none', got {reduction!r}")

@@ -1,0 +1,52 @@
+"""Logit standardisation: z-scores over the classes, so that the student may keep its own scale."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+
+def z_score(logits: Tensor, member: Tensor) -> Tensor:
+    """(logits - mean) / standard deviation over the members of dim 1; other entries stay as they are.
+
+    The deviation is the population's (divided by the number of classes). Members that are all equal, or one alone,
+    have no deviation and become 0, with a gradient of 0.
+
+    Example:
+        >>> import torch
+        >>> z_score(torch.tensor([[1., 3., 9.]]), torch.tensor([[True, True, False]]))
+        tensor([[-1.,  1.,  9.]])
+    """
+    count = member.sum(1, keepdim=True).clamp(min=1)
+    centred = logits.masked_fill(~member, 0.)
+    centred = (centred - centred.sum(1, keepdim=True) / count).masked_fill(~member, 0.)
+    # The scale cancels in the result; without it the squares leave the range of float32 long before the logits do.
+    scale = centred.detach().abs().amax(1, keepdim=True)
+    flat = scale == 0
+    centred = centred / scale.masked_fill(flat, 1.)
+    variance = centred.square().sum(1, keepdim=True) / count
+    return torch.where(member, centred / variance.masked_fill(flat, 1.).sqrt(), logits)
+
+
+def standardized(logits: Tensor, groups: Tensor, num_groups: int, mode: Optional[str]) -> Tensor:
+    """Standardise logits in front of a grouped loss.
+
+    Reference: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024, algorithm 1.
+
+    Args:
+        logits: (N, C, *) logits; apply it to the student's and to the teacher's.
+        groups: (N, C, *) the groups of the loss behind it; classes of group -1 are left out.
+        num_groups: the last group is the rest.
+        mode: None for logits as they are; 'whole' over all classes; 'group' over each group by itself, after which
+            the masses of the groups say little, as all groups have mean 0; 'rest' over the last group alone.
+    """
+    if mode is None:
+        return logits
+    if mode == 'whole':
+        return z_score(logits, groups >= 0)
+    if mode == 'rest':
+        return z_score(logits, groups == num_groups - 1)
+    if mode == 'group':
+        for g in range(num_groups):
+            logits = z_score(logits, groups == g)
+        return logits
+    raise ValueError(f"`standardize` must be None, 'whole', 'group' or 'rest', got {mode!r}")

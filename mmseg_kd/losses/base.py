@@ -1,0 +1,78 @@
+"""The shell around a loss function: settings in, scalar out."""
+import inspect
+from typing import Callable, ClassVar, Optional
+
+from torch import Tensor, nn
+
+from mmseg_kd.functional.checks import check_settings, settings_of
+
+
+class DistillationLoss(nn.Module):
+    """A loss function as a module; the mathematics, its settings and their defaults are the function's.
+
+    A subclass names its ``function`` and whether it needs a target, and is done. Settings are checked here, when the
+    module is built, and again by the function. They are plain attributes and may be changed between steps.
+
+    Args:
+        loss_weight: factor of the reduced loss.
+        **settings: the keyword-only parameters of ``function``.
+
+    Raises:
+        ValueError: a setting that the loss does not know, or a value outside its domain.
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+    needs_target: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        super().__init_subclass__(**kwargs)
+        # For help(), editors and mmengine: the signature that the settings amount to.
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in cls._known().items()
+        ]
+        cls.__signature__ = inspect.Signature(parameters)
+
+    @classmethod
+    def _known(cls) -> dict:
+        return dict(settings_of(cls.function), loss_weight=1.)
+
+    def __init__(self, **settings) -> None:
+        super().__init__()
+        known = self._known()
+        check_settings(type(self).__name__, tuple(known), settings)
+        for name, default in known.items():
+            setattr(self, name, settings.get(name, default))
+
+    @property
+    def settings(self) -> dict:
+        """The settings as they are now, without ``loss_weight``: what ``function`` is called with."""
+        return {name: getattr(self, name) for name in self._known() if name != 'loss_weight'}
+
+    def forward(self,
+                student: Tensor,
+                teacher: Tensor,
+                target: Optional[Tensor] = None,
+                weight: Optional[Tensor] = None,
+                avg_factor: Optional[float] = None) -> Tensor:
+        """Loss of the student's logits against the teacher's.
+
+        Args:
+            student: (N, C) or (N, C, *) logits.
+            teacher: logits of the same shape, without gradient.
+            target: (N, *) int64 labels; positions labelled ``ignore_index`` are left out.
+            weight: (N, *) factor of each position; 0 leaves it out.
+            avg_factor: what the mean divides by instead of the number of valid positions (the convention of mmdet's
+                heads); for the reduction 'mean' alone.
+        """
+        settings = self.settings
+        if avg_factor is not None:
+            if self.reduction != 'mean':
+                raise ValueError(f"`avg_factor` must be left out unless reduction is 'mean', got reduction "
+                                 f'{self.reduction!r}')
+            settings['reduction'] = 'sum'
+        loss = self.loss_weight * type(self).function(student, teacher, target, weight, **settings)
+        return loss if avg_factor is None else loss / avg_factor
+
+    def extra_repr(self) -> str:
+        return ', '.join(f'{name}={getattr(self, name)!r}' for name in self._known())
