@@ -67,8 +67,7 @@ def dkd_loss(student: Tensor,
         >>> dkd_loss(student, teacher, torch.tensor([0]))
         tensor(4.8939)
         >>> dkd_loss(student, teacher, torch.tensor([255]))
-        mmseg_kd.functional.dkd dkd_loss(student, teacher, torch.tensor([0])) | tensor(4.6331) | tensor(4.8939)
-tensor(0.)
+        tensor(0.)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dkd_loss')
     if student.shape[1] == 2:
