@@ -1,0 +1,72 @@
+"""Configs of teachers, and the plain student inside a distilled model's config."""
+import copy
+import os.path as osp
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.utils import is_installed
+
+__all__ = ['read_config', 'student_config']
+
+# What a distilled model adds to its student's arguments.
+_DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head')
+
+
+def read_config(config: str | dict | Config, setting: str = 'teacher.config') -> Config:
+    """Read an OpenMMLab config from wherever it is named.
+
+    Args:
+        config: A path, ``'mmseg::pspnet/pspnet_r18-....py'``, a dict with the key ``model``, or a Config.
+        setting: Name of the setting that ``config`` came from, for the error messages.
+
+    Returns:
+        A Config of its own (changing it does not change what was passed).
+
+    Raises:
+        ValueError: no such file, no such package, or no ``model`` in it.
+    """
+    if isinstance(config, str):
+        config = _read_named(config, setting)
+    elif isinstance(config, (dict, Config)):
+        config = Config(copy.deepcopy(dict(config)))
+    else:
+        raise ValueError(f'`{setting}`: expected a path, a "package::name", a dict or a Config, got {type(config).__name__}.')
+    if not isinstance(config.get('model'), dict):
+        raise ValueError(f'`{setting}`: expected a config with the key `model`, got the keys {sorted(config.keys())}.')
+    return config
+
+
+def _read_named(name: str, setting: str) -> Config:
+    if '::' not in name:
+        if not osp.isfile(osp.expanduser(name)):
+            raise ValueError(f'`{setting}`: expected an existing config file, got {name!r} (looked in {osp.abspath(name)}). '
+                             'Configs that ship with mmseg are named "mmseg::<folder>/<name>.py".')
+        return Config.fromfile(osp.expanduser(name))
+    package = name.split('::')[0]
+    # mmengine.hub pip-installs what it does not find; refuse before it can.
+    if not is_installed(package):
+        raise ValueError(f'`{setting}`: {name!r} names the package {package!r}, which is not installed.')
+    try:
+        return get_config(name)
+    except (FileNotFoundError, AssertionError, ValueError) as error:
+        raise ValueError(f'`{setting}`: {package} ships no config {name!r}: {error}') from error
+
+
+def student_config(model: dict) -> dict:
+    """Config of the plain student inside the config of a distilled model.
+
+    Args:
+        model: The ``model`` of a config, distilled or plain.
+
+    Returns:
+        A copy in which ``mmseg_kd.Distilled<X>`` became ``<X>`` and the distillation settings are gone; a plain model's
+        config comes back as it was.
+    """
+    model = copy.deepcopy(model)
+    scope, _, name = model['type'].rpartition('.')
+    if not name.startswith('Distilled') or scope not in ('', 'mmseg_kd'):
+        return model
+    model['type'] = name[len('Distilled'):]
+    for key in _DISTILLATION_KEYS:
+        model.pop(key, None)
+    return model

@@ -1,0 +1,129 @@
+"""The teacher: a guest in the student's training."""
+import logging
+from collections.abc import Collection, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmseg_kd.registry import MODELS
+
+from .config import read_config, student_config
+from .normalization import Renormalize
+from .taps import LOGITS, module_outputs
+from .weights import read_weights
+
+__all__ = ['Teacher', 'build_teacher']
+
+
+class Teacher:
+    """A frozen model that is no part of the student.
+
+    It is deliberately no ``nn.Module``, so that assigning it to one registers nothing: it is in no ``state_dict``, no
+    optimizer, no EMA copy (copies share it) and no DDP bucket. It is in eval mode as a whole (dropout and BatchNorm
+    alike), takes no gradient, and runs under ``no_grad``. Its owner moves it through :meth:`apply_fn`.
+
+    Args:
+        model: The built model with its weights.
+        logits: Computes the logits from (model, images (N, 3, H, W)).
+        renormalize: Turns the student's images into the teacher's.
+    """
+
+    def __init__(self, model: nn.Module, logits, renormalize: Renormalize):
+        self.model = model.eval().requires_grad_(False)
+        self._logits = logits
+        self.renormalize = renormalize
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Tensor]:
+        """Run the teacher once.
+
+        Args:
+            inputs: Images (N, 3, H, W) as the student sees them.
+            data_samples: Their data samples; labels are not read.
+            taps: What to return: ``'logits'`` and names of modules.
+
+        Returns:
+            Tap to tensor, without gradient.
+        """
+        inputs = self.renormalize(inputs, data_samples)
+        with module_outputs(self.model, taps) as outputs:
+            outputs[LOGITS] = self._logits(self.model, inputs)
+        return outputs
+
+    def apply_fn(self, fn) -> None:
+        """Follow ``nn.Module._apply`` of the owner: device and dtype moves."""
+        self.model._apply(fn)
+
+    def __deepcopy__(self, memo) -> 'Teacher':
+        return self
+
+    def __repr__(self) -> str:
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return f'Teacher({type(self.model).__name__}, {size / 1e6:.2f} M parameters, frozen)'
+
+
+def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, logits) -> Teacher:
+    """Build the teacher that ``teacher=dict(config=..., checkpoint=...)`` names.
+
+    The student's random numbers are untouched: it is initialised as if there were no teacher.
+
+    Args:
+        settings: ``config`` (path, ``'mmseg::...'``, dict or Config) and ``checkpoint`` (file or URL; absent: random
+            weights, with a warning).
+        scope: Registry scope in which the config's types are looked up unless it names its own ``default_scope``.
+        student_preprocessor: The student's data preprocessor.
+        logits: Computes the logits from (model, images).
+
+    Raises:
+        ValueError: an unknown or missing setting, an unreadable config or checkpoint, or one that does not fit.
+    """
+    if not isinstance(settings, dict) or 'config' not in settings:
+        raise ValueError('`teacher`: expected dict(config=..., checkpoint=...), where `config` is a path, a '
+                         f'"mmseg::..." name, a dict or a Config, got {settings!r}.')
+    unknown = set(settings) - {'config', 'checkpoint'}
+    if unknown:
+        raise ValueError(f'`teacher`: unknown setting {sorted(unknown)}; expected `config` and `checkpoint`.')
+    config = read_config(settings['config'])
+    model = _build(config, scope)
+    checkpoint = settings.get('checkpoint')
+    if checkpoint is None:
+        print_log('The teacher has no `teacher.checkpoint`: it is distilled from with RANDOM weights.',
+                  logger='current', level=logging.WARNING)
+    else:
+        _load(model, checkpoint)
+    return Teacher(model, logits, Renormalize(student_preprocessor, model.data_preprocessor))
+
+
+def _build(config: Config, scope: str) -> nn.Module:
+    model = student_config(config.model)
+    # All weights come from the checkpoint; a backbone's ImageNet weights are not worth their download.
+    if model.get('pretrained') is not None:
+        model['pretrained'] = None
+    model.setdefault('_scope_', config.get('default_scope') or scope)
+    with torch.random.fork_rng(devices=[]):
+        return MODELS.build(model)
+
+
+def _load(model: nn.Module, checkpoint: str) -> None:
+    weights = read_weights(checkpoint)
+    wanted = model.state_dict()
+    # BatchNorm's counter came late to torch; checkpoints without it are complete.
+    missing = [key for key in wanted if key not in weights and not key.endswith('num_batches_tracked')]
+    unexpected = [key for key in weights if key not in wanted]
+    shapes = [f'{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}'
+              for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
+    if missing or shapes:
+        raise ValueError(
+            f'`teacher.checkpoint`: {checkpoint!r} does not fit `teacher.config`: {len(missing)} of {len(wanted)} keys are '
+            f'missing ({_some(missing)}), {len(shapes)} have another shape ({_some(shapes)}), {len(unexpected)} are unexpected '
+            f'({_some(unexpected)}). Give the config that the checkpoint was trained with.')
+    if unexpected:
+        print_log(f'`teacher.checkpoint`: {len(unexpected)} keys have no place in the teacher and are left out '
+                  f'({_some(unexpected)}).', logger='current', level=logging.WARNING)
+    model.load_state_dict(weights, strict=False)
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '') if names else 'none'

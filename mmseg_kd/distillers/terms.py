@@ -1,0 +1,83 @@
+"""The distillation terms that a config names."""
+import math
+
+from torch import nn
+
+from mmseg_kd.registry import MODELS
+
+from .taps import LOGITS
+
+__all__ = ['DistillTerm', 'build_terms']
+
+_SETTINGS = ('loss', 'on')
+
+
+class DistillTerm(nn.Module):
+    """One loss and where it reads.
+
+    Args:
+        name: Its key in ``distill``; it is logged as ``distill.loss_<name>``.
+        loss: A built loss, called as ``loss(student, teacher, target)``.
+        student_tap: What it reads of the student: ``'logits'`` or a module's name.
+        teacher_tap: The same of the teacher.
+
+    Attributes:
+        scale: Factor on the loss, 1 unless a schedule changes it.
+    """
+
+    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str):
+        super().__init__()
+        self.name = name
+        self.loss = loss
+        self.student_tap = student_tap
+        self.teacher_tap = teacher_tap
+        self.scale = 1.
+
+    @property
+    def setting(self) -> str:
+        """Name of the term's place in the config, for messages."""
+        return f'distill.{self.name}.on'
+
+    def extra_repr(self) -> str:
+        return f'student_tap={self.student_tap!r}, teacher_tap={self.teacher_tap!r}'
+
+
+def build_terms(distill: dict, ignore_index: int) -> nn.ModuleDict:
+    """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits'), ...)``.
+
+    Args:
+        distill: The terms by name.
+        ignore_index: The student's ignore label, for losses whose config names none.
+
+    Raises:
+        ValueError: no terms, a malformed one, or a setting that a term does not know.
+    """
+    if not isinstance(distill, dict) or not distill:
+        raise ValueError(f"`distill`: expected dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...))), got {distill!r}.")
+    return nn.ModuleDict({name: _build_term(name, settings, ignore_index) for name, settings in distill.items()})
+
+
+def _build_term(name: str, settings: dict, ignore_index: int) -> DistillTerm:
+    where = f'distill.{name}'
+    if not name.isidentifier():
+        raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got {name!r}.')
+    if not isinstance(settings, dict) or not isinstance(settings.get('loss'), dict):
+        raise ValueError(f"`{where}`: expected dict(loss=dict(type=...), on='logits'), got {settings!r}.")
+    unknown = set(settings) - set(_SETTINGS)
+    if unknown:
+        raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(_SETTINGS)}. Settings of the loss '
+                         'itself belong into `loss`.')
+    weight = settings['loss'].get('loss_weight', 1.)
+    if not math.isfinite(weight) or weight < 0:
+        raise ValueError(f'`{where}.loss.loss_weight`: expected a finite number >= 0, got {weight!r}.')
+    loss = MODELS.build(settings['loss'])
+    if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
+        loss.ignore_index = ignore_index
+    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where))
+
+
+def _taps(on, where: str) -> tuple[str, str]:
+    pair = (on, on) if isinstance(on, str) else tuple(on) if isinstance(on, (list, tuple)) else ()
+    if len(pair) != 2 or not all(isinstance(tap, str) for tap in pair):
+        raise ValueError(f"`{where}.on`: expected 'logits', a module's name, or a (student, teacher) pair of those, got {on!r}.")
+    return pair

@@ -1,0 +1,51 @@
+"""What our tools set in a config before they build its Runner."""
+import atexit
+import logging
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+
+__all__ = ['add_training_hooks', 'use_gloo_without_gpu']
+
+_TRAINING_HOOKS = ('mmseg_kd.ExactResumeHook', 'mmseg_kd.TrainOnlyStateHook')
+
+
+def add_training_hooks(cfg: Config) -> None:
+    """Add the hooks that every training run needs to ``cfg.custom_hooks``, unless they are there."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    present = {hook.get('type') for hook in hooks}
+    cfg.custom_hooks = hooks + [dict(type=name) for name in _TRAINING_HOOKS if name not in present]
+
+
+def use_gloo_without_gpu(cfg: Config) -> None:
+    """Let a distributed launch run on CPUs; with a GPU, or without a launcher, change nothing.
+
+    mmengine's own start sets a CUDA device, its wrapper passes device ids, and SyncBN wants GPUs. Here the process group
+    is started with gloo first, the wrapper takes none, and SyncBN becomes BN (each process has its own batch statistics,
+    which is said in the log).
+    """
+    if cfg.get('launcher', 'none') != 'pytorch' or torch.cuda.is_available():
+        return
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+        atexit.register(torch.distributed.destroy_process_group)
+    cfg.setdefault('model_wrapper_cfg', dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False)))
+    if _replace_sync_bn(cfg.model):
+        print_log('SyncBN runs on GPUs alone and became BN: batch statistics are per process.', logger='current',
+                  level=logging.WARNING)
+
+
+def _replace_sync_bn(node) -> bool:
+    """Replace type='SyncBN' below ``node`` by 'BN'; whether there was any."""
+    found = False
+    if isinstance(node, (dict, ConfigDict)):
+        if node.get('type') == 'SyncBN':
+            node['type'] = 'BN'
+            found = True
+        children = node.values()
+    else:
+        children = node if isinstance(node, (list, tuple)) else ()
+    return any([_replace_sync_bn(child) for child in children]) or found

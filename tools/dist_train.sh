@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Train in several processes on one or more nodes: tools/dist_train.sh CONFIG GPUS [flags of train.py]
+# Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT; PYTHON (default: python).
+set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [flags of train.py]" >&2; exit 2; }
+root=$(cd "$(dirname "$0")/.." && pwd)
+PYTHONPATH="$root:${PYTHONPATH:-}" exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$2" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    "$root/tools/train.py" "$1" --launcher pytorch "${@:3}"

@@ -1,0 +1,63 @@
+"""Train a segmentor, distilled or plain: mmseg's `tools/train.py`, with exact resume."""
+import argparse
+import os
+import os.path as osp
+
+import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a segmentor, distilled or plain')
+    parser.add_argument('config', help='path of a training config')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
+    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir, exactly')
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision (GPU)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='override settings of the config: key=value, nested keys by dots, lists as key="[a,b]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes the rank as an argument, torchrun by the environment.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def enable_amp(cfg: Config) -> None:
+    """Make the config's optimizer wrapper its mixed-precision form."""
+    name = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    scope, _, plain = name.rpartition('.')
+    if plain.startswith('Amp'):
+        return
+    if plain not in ('OptimWrapper', 'GradAlignOptimWrapper'):
+        raise ValueError(f'`--amp`: there is no mixed-precision form of optim_wrapper.type={name!r}; expected OptimWrapper or '
+                         'mmseg_kd.GradAlignOptimWrapper.')
+    cfg.optim_wrapper.type = f'{scope}.Amp{plain}' if scope else f'Amp{plain}'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    cfg.resume = args.resume
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if args.amp:
+        enable_amp(cfg)
+    add_training_hooks(cfg)
+    use_gloo_without_gpu(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
