@@ -48,15 +48,15 @@ class Canvas:
         rng: numpy Generator of this scene; all randomness comes from it.
         haze_colour: RGB that far things fade to.
         haze: Fading per metre.
-        thinnest: Least width in canvas pixels at which a thin object survives the reduction to the final size.
+        scale: Canvas pixels per pixel of the final picture.
     """
 
     GRAINS = (2, 5, 12, 32)
 
-    def __init__(self, height, width, camera, rng, haze_colour, haze, thinnest):
+    def __init__(self, height, width, camera, rng, haze_colour, haze, scale):
         self.image = np.zeros((height, width, 3), np.float32)
         self.ids = np.zeros((height, width), np.uint16)
-        self.camera, self.rng, self.thinnest = camera, rng, thinnest
+        self.camera, self.rng, self.scale = camera, rng, scale
         self._haze_colour, self._haze = np.asarray(haze_colour, np.float32), haze
         self._count = {}
         self._noise = {grain: self._value_noise(height + 48, width + 48, grain) for grain in self.GRAINS}
@@ -121,7 +121,7 @@ class Canvas:
         self.blend(mask > 0, int(top), int(left), tone, rough, grain, alpha)
 
     def blend(self, mask, top, left, tone, rough=0., grain=5, alpha=1.):
-        """Paints ``tone``, RGB or (h, w, 3), with texture where ``mask``, boolean (h, w) laid at (top, left), is set."""
+        """Paints ``tone``, RGB or (h, w, 3), with texture where ``mask``, boolean (h, w) at (top, left), is set."""
         height, width = mask.shape
         area = self.image[top:top + height, left:left + width]
         paint = np.broadcast_to(np.asarray(tone, np.float32), area.shape)
@@ -136,20 +136,24 @@ class Canvas:
         z = float(np.mean([np.mean(np.asarray(c)[:, 2]) for c in corners]))
         self.fill([self.camera.project(c) for c in corners], colour, z, owner, **kwargs)
 
-    def post(self, x, z, low, high, diameter, colour, owner=None, **kwargs):
-        """Paints a thin upright bar, never thinner than survives the final size."""
+    def seen(self, metres, z, least):
+        """Whether something ``metres`` large is at least ``least`` final pixels large from ``z`` metres away."""
+        return metres * self.pixels_per_metre(z) >= least * self.scale
+
+    def post(self, x, z, low, high, diameter, colour, owner=None, least=1.7, **kwargs):
+        """Paints a thin upright bar, at least ``least`` final pixels wide so that it survives the reduction."""
         foot, head = self.camera.project([[x, low, z], [x, high, z]])
-        half = max(diameter * self.pixels_per_metre(z), self.thinnest) / 2
+        half = max(diameter * self.pixels_per_metre(z), least * self.scale) / 2
         outline = np.array([[foot[0] - half, foot[1]], [foot[0] + half - 1, foot[1]],
                             [head[0] + half - 1, head[1]], [head[0] - half, head[1]]])
         self.fill(outline, colour, z, owner, **kwargs)
 
-    def bar(self, start, end, diameter, colour, owner=None):
-        """Paints a thin straight bar between two world points, never thinner than survives the final size."""
+    def bar(self, start, end, diameter, colour, owner=None, least=1.2):
+        """Paints a thin straight bar between two world points, at least ``least`` final pixels wide."""
         z = (start[2] + end[2]) / 2
         a, b = self.camera.project([start, end])
         along = (b - a) / max(np.hypot(*(b - a)), 1e-6)
-        half = np.array([-along[1], along[0]]) * max(diameter * self.pixels_per_metre(z), self.thinnest) / 2
+        half = np.array([-along[1], along[0]]) * max(diameter * self.pixels_per_metre(z), least * self.scale) / 2
         self.fill(np.array([a + half, b + half, b - half, a - half]), colour, z, owner)
 
     def darken(self, polygon, factor):

@@ -217,12 +217,12 @@ def draw_fence(canvas, x, side, start, end, height, light):
     rng = canvas.rng
     colour = pick(rng, np.concatenate([GREYS * .7, MASONRY, FOLIAGE * .8])) * light
     face = facade(x, start, end, 0, height)
-    canvas.solid(face, colour, ID['fence'], alpha=rng.uniform(.12, .4), rough=.1)
-    bars = rng.uniform(.35, .9)
+    canvas.solid(face, colour, ID['fence'], alpha=rng.uniform(.2, .6), rough=.1)
+    gap = rng.uniform(.4, .9)
     z = start
     while z < end:
-        canvas.post(x, z, 0, height, .07, colour, ID['fence'])
-        z += bars * max(1., z / 12)
+        canvas.post(x, z, 0, height, .09, colour, ID['fence'], least=.7)
+        z += gap * max(1., z / 12)
     for v in (.08, .55, .94) if rng.random() < .6 else (.94,):
         canvas.solid(patch(face, 0, v, 1, v + .06), colour)
     if rng.random() < .3:

@@ -211,7 +211,7 @@ def draw_bicycle(canvas, pose, rider=None, motor=False):
             canvas.solid(disc(hub, radius * .5, pose.forward, UP), np.float32([110, 110, 112]))
         else:
             for a, b in zip(wheel, np.roll(wheel, -1, 0), strict=True):
-                canvas.bar(a, b, .05, rubber, owner)
+                canvas.bar(a, b, .07, rubber, owner)
         # Seen from behind the disc has no width of its own.
         canvas.post(hub[0], hub[2], 0, 2 * radius, .16 if motor else .07, rubber, owner)
     if motor:
@@ -224,7 +224,7 @@ def draw_bicycle(canvas, pose, rider=None, motor=False):
     else:
         for a, b in (((-reach, radius), (-.15, .8)), ((-.15, .8), (.4, .8)), ((.4, .8), (0, .3)), ((0, .3), (-.15, .9)),
                      ((0, .3), (-reach, radius)), ((reach, radius), (.42, 1.)), ((-.28, .92), (-.02, .92))):
-            canvas.bar(pose.at(a[0], 0, a[1]), pose.at(b[0], 0, b[1]), .06, paint, owner)
+            canvas.bar(pose.at(a[0], 0, a[1]), pose.at(b[0], 0, b[1]), .08, paint, owner)
     bar = (.42, 1.05)
     canvas.bar(pose.at(bar[0], -.3, bar[1]), pose.at(bar[0], .3, bar[1]), .06, rubber, owner)
     if rider:
@@ -297,7 +297,7 @@ def draw_pole(canvas, x, z, side, lamp):
     rng = canvas.rng
     colour = pick(rng, GREYS) * rng.uniform(.6, 1.3)
     height = rng.uniform(5, 8.5) if lamp else rng.uniform(2.6, 4)
-    canvas.post(x, z, 0, height, rng.uniform(.1, .2), colour, ID['pole'])
+    canvas.post(x, z, 0, height, rng.uniform(.14, .26), colour, ID['pole'])
     if lamp:
         tip = [x - side * rng.uniform(1., 2.4), height + .1, z]
         canvas.bar([x, height, z], tip, .08, colour, ID['pole'])
@@ -309,7 +309,7 @@ def draw_pole(canvas, x, z, side, lamp):
 def draw_traffic_light(canvas, x, z, side):
     """A light on its pole; sometimes a second one hangs over the road."""
     rng = canvas.rng
-    height = rng.uniform(2.6, 3.4)
+    height = rng.uniform(2.4, 3.)
     _, colour = draw_pole(canvas, x, z, side, False)
     canvas.post(x, z, 0, height, .16, colour, ID['pole'])
     spots = [(x, height)]
@@ -321,19 +321,19 @@ def draw_traffic_light(canvas, x, z, side):
     case = np.float32([34, 36, 36]) if rng.random() < .75 else pick(rng, GREYS)
     lit = rng.integers(3)
     for column, low in spots:
-        half, tall = .23, 1.15
+        half, tall = .3, 1.4
         box = np.array([[column - half, low, z], [column + half, low, z], [column + half, low + tall, z],
                         [column - half, low + tall, z]])
         canvas.solid(box, case, ID['traffic light'])
         for i, glow in enumerate(([60, 230, 130], [250, 190, 60], [250, 60, 50])):
-            bulb = disc([column, low + tall * (.2 + .3 * i), z], .14, [1, 0, 0], UP, 8)
+            bulb = disc([column, low + tall * (.2 + .3 * i), z], .19, [1, 0, 0], UP, 8)
             canvas.solid(bulb, np.float32(glow) if i == lit else np.float32(glow) * .28)
 
 
 def draw_traffic_sign(canvas, x, z, side):
     rng = canvas.rng
     height, _ = draw_pole(canvas, x, z, side, False)
-    size = rng.uniform(.38, .55)
+    size = rng.uniform(.45, .7)
     centre = np.array([x, max(height - size, 2.2), z])
     red, blue, white = np.float32([186, 40, 40]), np.float32([36, 76, 152]), np.float32([224, 222, 214])
     across = np.array([1., 0, 0])
