@@ -1,7 +1,20 @@
 """The formulas: from logits to unreduced maps, and the one reduction. Plain functions of tensors, torch alone."""
+from .binary_kl import binary_kl_loss
+from .binary_kl_norm import binary_kl_norm_loss
+from .cwd import cwd_loss
+from .dgkd import dgkd_diagnostics, dgkd_loss
+from .dist import dist_loss
 from .dkd import dkd_loss
 from .gdkd import gdkd_loss
+from .gdkd3 import gdkd3_loss
 from .grouped import GroupedKL, grouped_kl
 from .kd import kd_loss
+from .logit_mse import logit_mse_loss
+from .stochastic_gdkd import stochastic_gdkd_loss
+from .topk import k_by_mass, k_by_ratio
 
-__all__ = ['GroupedKL', 'dkd_loss', 'gdkd_loss', 'grouped_kl', 'kd_loss']
+__all__ = [
+    'GroupedKL', 'binary_kl_loss', 'binary_kl_norm_loss', 'cwd_loss', 'dgkd_diagnostics', 'dgkd_loss', 'dist_loss',
+    'dkd_loss', 'gdkd3_loss', 'gdkd_loss', 'grouped_kl', 'k_by_mass', 'k_by_ratio', 'kd_loss', 'logit_mse_loss',
+    'stochastic_gdkd_loss'
+]

@@ -33,13 +33,13 @@ def gdkd_map(student: Tensor,
         temperature=temperature, w_between=w0, w_within=(w1, w2), divergence=divergence)
 
 
-def check_k(owner: str, k: int, num_classes: int, both_parts: bool = True) -> None:
+def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> None:
     """Refuse a k that leaves no rest; warn, once, of a part that vanishes by construction."""
     if k > num_classes - 1:
         raise ValueError(f'`k` must be within 1 .. C - 1 = {num_classes - 1} for {num_classes} classes, got {k}')
-    if both_parts and k == 1:
-        warn_once(f'{owner}: with k = 1 the term within the top classes is 0 by construction, `w1` has no effect')
-    if both_parts and k == num_classes - 1:
+    if k <= vanishing_top:
+        warn_once(f'{owner}: with k = {k} the term within the top classes is 0 by construction, `w1` has no effect')
+    if k == num_classes - 1:
         warn_once(f'{owner}: with k = C - 1 the term within the rest is 0 by construction, `w2` has no effect')
 
 
@@ -48,7 +48,8 @@ def _k_of_class(k: Union[Sequence[int], Tensor], teacher: Tensor) -> Tensor:
     if len(k) != num_classes:
         raise ValueError(f'`k` as a table must hold one entry for each of {num_classes} classes, got {len(k)}')
     if not isinstance(k, Tensor):
-        check_k('gdkd_loss', max(k), num_classes, both_parts=False)
+        if max(k) > num_classes - 1:
+            raise ValueError(f'`k` must hold entries within 1 .. C - 1 = {num_classes - 1}, got {max(k)}')
         k = torch.tensor(k, device=teacher.device)
     return k.to(teacher.device).clamp(1, num_classes - 1)[teacher.argmax(1)]
 

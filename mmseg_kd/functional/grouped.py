@@ -22,7 +22,7 @@ class GroupLogProbs(NamedTuple):
     mass: Tensor  #: (N, G, *), log-probabilities of the groups
 
 
-def _log_softmax(logits: Tensor, member: Tensor, temperature: float) -> Tuple[Tensor, Tensor, Tensor]:
+def masked_log_softmax(logits: Tensor, member: Tensor, temperature: float) -> Tuple[Tensor, Tensor, Tensor]:
     """Log-softmax over the members, with the leading logit and the log-sum behind it (their sum is the logsumexp).
 
     The leader is subtracted before the division, because two logits near 1e4 are far apart only in rounding. A row
@@ -43,28 +43,33 @@ def group_log_probs(logits: Tensor, groups: Tensor, num_groups: int, temperature
         num_groups: G; groups are 0 .. G - 1, any of them may be empty at a position.
         temperature: T > 0.
     """
-    within, leads, log_sums = zip(*(_log_softmax(logits, groups == g, temperature) for g in range(num_groups)),
+    within, leads, log_sums = zip(*(masked_log_softmax(logits, groups == g, temperature) for g in range(num_groups)),
                                   strict=True)
     leads, log_sums = torch.stack(leads, 1), torch.stack(log_sums, 1)
     occupied = ~leads.isneginf()
     # Relative to the leading class of the position: the difference of two leads is exact, their size is not.
     top = leads.amax(1, keepdim=True)
     relative = (leads - top).masked_fill(~occupied, 0.) / temperature + log_sums
-    mass, _, _ = _log_softmax(relative, occupied, 1.)
+    mass, _, _ = masked_log_softmax(relative, occupied, 1.)
     return GroupLogProbs(within, mass)
 
 
-def kl_divergence(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:
-    """KL(p || q) over dim 1, for distributions over ``member``; (N, *).
+def kl_terms(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:
+    """The summands p log(p / q) - p + q of KL(p || q) over ``member``, (N, C, *); 0 elsewhere.
 
-    Summed as p log(p / q) - p + q, whose terms are never negative: near p == q the plain sum is lost in rounding,
-    and so is a confident leader, whose own log-probability float32 rounds to 0. -p + q is taken as p (q / p - 1)
-    unless q is several times p, where the quotient could overflow and the difference is exact enough.
+    No summand is negative: near p == q the sum of plain p log(p / q) is lost in rounding, and so is a confident
+    leader, whose own log-probability float32 rounds to 0. -p + q is taken as p (q / p - 1) unless q is several times
+    p, where the quotient could overflow and the difference is exact enough.
     """
     difference = (log_p - log_q).masked_fill(~member, 0.)
     p, q = log_p.exp(), log_q.exp()
     excess = torch.where(difference < -1, q - p, p * torch.expm1(-difference.clamp(min=-1)))
-    return (p * difference + excess).masked_fill(~member, 0.).sum(1)
+    return (p * difference + excess).masked_fill(~member, 0.)
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:
+    """KL(p || q) over dimension 1, for distributions over ``member``; (N, *)."""
+    return kl_terms(log_p, log_q, member).sum(1)
 
 
 def _divergence(log_p: Tensor, log_q: Tensor, member: Tensor, divergence: str) -> Tensor:

@@ -17,14 +17,17 @@ def z_score(logits: Tensor, member: Tensor) -> Tensor:
         tensor([[-1.,  1.,  9.]])
     """
     count = member.sum(1, keepdim=True).clamp(min=1)
-    centred = logits.masked_fill(~member, 0.)
+    # Relative to the largest member, so that equal members differ by exactly 0 and not by the rounding of their mean.
+    lead = logits.detach().masked_fill(~member, -torch.inf).amax(1, keepdim=True)
+    centred = (logits - lead).masked_fill(~member, 0.)
     centred = (centred - centred.sum(1, keepdim=True) / count).masked_fill(~member, 0.)
     # The scale cancels in the result; without it the squares leave the range of float32 long before the logits do.
     scale = centred.detach().abs().amax(1, keepdim=True)
     flat = scale == 0
     centred = centred / scale.masked_fill(flat, 1.)
     variance = centred.square().sum(1, keepdim=True) / count
-    return torch.where(member, centred / variance.masked_fill(flat, 1.).sqrt(), logits)
+    scores = (centred / variance.masked_fill(flat, 1.).sqrt()).masked_fill(flat, 0.)
+    return torch.where(member, scores, logits)
 
 
 def standardized(logits: Tensor, groups: Tensor, num_groups: int, mode: Optional[str]) -> Tensor:

@@ -1,7 +1,18 @@
 """The loss modules, registered. Importing this package registers them all."""
 from .base import DistillationLoss
+from .binary_kl import BinaryKLLoss
+from .binary_kl_norm import BinaryKLNormLoss
+from .cwd import CWDLoss
+from .dgkd import DGKDLoss
+from .dist import DISTLoss
 from .dkd import DKDLoss
 from .gdkd import GDKDLoss
+from .gdkd3 import GDKD3Loss
 from .kd import KDLoss
+from .logit_mse import LogitMSELoss
+from .stochastic_gdkd import StochasticGDKDLoss
 
-__all__ = ['DKDLoss', 'DistillationLoss', 'GDKDLoss', 'KDLoss']
+__all__ = [
+    'BinaryKLLoss', 'BinaryKLNormLoss', 'CWDLoss', 'DGKDLoss', 'DISTLoss', 'DKDLoss', 'DistillationLoss', 'GDKD3Loss',
+    'GDKDLoss', 'KDLoss', 'LogitMSELoss', 'StochasticGDKDLoss'
+]

@@ -1,0 +1,64 @@
+"""BinaryKL-Norm: how far the difference of two logits is from undecided."""
+import math
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .checks import checked, loss_function
+from .reduce import reduce_map
+
+
+def log_cosh(x: Tensor) -> Tensor:
+    """log(cosh(x)): finite for all x, and right near 0, where |x| + log1p(exp(-2 |x|)) - log(2) cancels."""
+    small = x.abs() < 1
+    near = 0.5 * torch.log1p(torch.sinh(x.masked_fill(~small, 0.)).square())
+    size = x.abs()
+    far = size + torch.log1p(torch.exp(-2 * size)) - math.log(2.)
+    return torch.where(small, near, far)
+
+
+def binary_kl_norm_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """BinaryKL-Norm per position, (N, *), of checked logits."""
+    return temperature**2 * log_cosh((student - teacher) / (2 * temperature)).sum(1)
+
+
+@loss_function
+def binary_kl_norm_loss(student: Tensor,
+                        teacher: Tensor,
+                        target: Optional[Tensor] = None,
+                        weight: Optional[Tensor] = None,
+                        *,
+                        temperature: float = 2.,
+                        ignore_index: Optional[int] = 255,
+                        reduction: str = 'mean') -> Tensor:
+    r"""Normalised binary divergences: the difference of the logits, as a Bernoulli distribution, against a fair coin.
+
+    .. math:: L = T^2 \sum_c KL \bigl( B(1/2) \,\|\, B(\sigma((z_c - v_c) / T)) \bigr)
+              = T^2 \sum_c \log \cosh \frac{z_c - v_c}{2 T}, \qquad
+              \frac{\partial L}{\partial z_c} = \frac{T}{2} \tanh \frac{z_c - v_c}{2 T}
+
+    z and v are the logits of student and teacher, B a Bernoulli distribution, sigma the logistic function. The
+    gradient never vanishes for a wrong logit, however confident the teacher.
+
+    Reference: Yang et al., dual-head knowledge distillation (DHKD), the BinaryKL-Norm term; T = 2.
+
+    Args:
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. C may be 1.
+        teacher: logits of the same shape, without gradient.
+        target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
+        weight: (N, *) factor of each position; 0 leaves it out.
+        temperature: T > 0.
+        ignore_index: label of the positions that do not count; None when all count.
+        reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
+
+    Raises:
+        ValueError: a setting or a tensor that does not fit; the message says which and what to do.
+
+    Example:
+        >>> import torch
+        >>> binary_kl_norm_loss(torch.zeros(1, 2), torch.tensor([[4., -4.]]))
+        tensor(3.4702)
+    """
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
+    return reduce_map(binary_kl_norm_map(student, teacher, temperature=temperature), valid, weight, reduction)

@@ -1,0 +1,86 @@
+"""DIST: correlation instead of equality, over the classes and over the positions."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .checks import checked, loss_function
+from .reduce import reduce_map
+from .standardize import z_score
+
+
+def correlation_distance(student: Tensor, teacher: Tensor, member: Tensor) -> Tensor:
+    """1 - Pearson's correlation over the members of dimension 1.
+
+    As half the mean squared distance of the z-scores, which is exactly 0 for equal rows. A teacher's row without spread
+    has no relation to match and gives 0; a student's row without spread has correlation 0 with any other.
+    """
+    count = member.sum(1).clamp(min=1)
+    s, t = z_score(student, member).masked_fill(~member, 0.), z_score(teacher, member).masked_fill(~member, 0.)
+    half_distance = 0.5 * (s - t).square().sum(1) / count
+    flat_student, flat_teacher = (s == 0).all(1), (t == 0).all(1)
+    return (half_distance + 0.5 * flat_student.to(s.dtype)).masked_fill(flat_teacher, 0.)
+
+
+def dist_map(student: Tensor, teacher: Tensor, valid: Tensor, *, beta: float, gamma: float,
+             temperature: float) -> Tensor:
+    """DIST per position, (N, *), of checked logits; the intra-class term is the same at every position."""
+    if valid.numel() == 0:
+        return student.sum(1) * 0.
+    p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
+    inter = correlation_distance(q, p, torch.ones_like(valid).unsqueeze(1).expand_as(p))
+    rows_of_classes = [values.transpose(0, 1).flatten(1) for values in (q, p)]
+    intra = correlation_distance(*rows_of_classes, valid.flatten().unsqueeze(0).expand_as(rows_of_classes[0])).mean()
+    return temperature**2 * (beta * inter + gamma * intra)
+
+
+@loss_function
+def dist_loss(student: Tensor,
+              teacher: Tensor,
+              target: Optional[Tensor] = None,
+              weight: Optional[Tensor] = None,
+              *,
+              beta: float = 1.,
+              gamma: float = 1.,
+              temperature: float = 1.,
+              ignore_index: Optional[int] = 255,
+              reduction: str = 'mean') -> Tensor:
+    r"""DIST: one minus correlation of the probabilities, over the classes (inter) and over the positions (intra).
+
+    .. math:: L = T^2 \Bigl[ \frac{\beta}{B} \sum_i d(q_{i,:}, p_{i,:}) + \frac{\gamma}{C} \sum_c d(q_{:,c}, p_{:,c})
+              \Bigr], \qquad d(a, b) = 1 - \mathrm{corr}(a, b)
+
+    q and p are the probabilities of student and teacher at temperature T, i runs over the B *valid* positions of the
+    batch, c over the classes; corr is Pearson's correlation. A row in which the teacher has no spread counts 0.
+
+    The inter-class term is a mean over valid positions as everywhere in the family. The intra-class term is a
+    statistic of the batch, one correlation per class over all valid positions: ignored positions do not matter, but
+    which positions share a batch does. In 'none' and 'sum' it is added to each valid position, so that 'mean' is the
+    loss above.
+
+    Reference: Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, section 4; beta = gamma = 1 and
+    T = 1, on CIFAR-100 2, 2 and T = 4.
+
+    Args:
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        teacher: logits of the same shape, without gradient.
+        target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
+        weight: (N, *) factor of each position; 0 leaves it out of both terms.
+        beta: weight of the inter-class term.
+        gamma: weight of the intra-class term.
+        temperature: T > 0.
+        ignore_index: label of the positions that do not count; None when all count.
+        reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
+
+    Raises:
+        ValueError: a setting or a tensor that does not fit; the message says which and what to do.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[2., 1., 0.], [0., 2., 1.]])
+        >>> dist_loss(teacher.flip(1), teacher)
+        tensor(2.3344)
+    """
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
+    values = dist_map(student, teacher, valid, beta=beta, gamma=gamma, temperature=temperature)
+    return reduce_map(values, valid, weight, reduction)
