@@ -140,7 +140,7 @@ class Canvas:
         """Whether something ``metres`` large is at least ``least`` final pixels large from ``z`` metres away."""
         return metres * self.pixels_per_metre(z) >= least * self.scale
 
-    def post(self, x, z, low, high, diameter, colour, owner=None, least=1.7, **kwargs):
+    def post(self, x, z, low, high, diameter, colour, owner=None, least=2., **kwargs):
         """Paints a thin upright bar, at least ``least`` final pixels wide so that it survives the reduction."""
         foot, head = self.camera.project([[x, low, z], [x, high, z]])
         half = max(diameter * self.pixels_per_metre(z), least * self.scale) / 2

@@ -127,7 +127,7 @@ def _draw(rng, size, required):
 
 def _plan(rng, required):
     """Lays out the cross-section: lanes, rails, pavements, verges."""
-    oncoming, ahead = (2 if rng.random() < share else 1 for share in (.35, .25))
+    oncoming, ahead = (2 if rng.random() < share else 1 for share in (.3, .2))
     lane = rng.uniform(2.9, 3.5)
     shift = rng.uniform(-.5, .5)
     left, right = shift - lane / 2 - oncoming * lane, shift + lane / 2 + (ahead - 1) * lane
@@ -143,12 +143,12 @@ def _plan(rng, required):
     verge, outer = {-1: 0., 1: 0.}, {-1: 'sidewalk', 1: 'sidewalk'}
     for side in (-1, 1):
         if rng.random() < .25:
-            verge[side] = rng.uniform(.8, 2.)
+            verge[side] = rng.uniform(1.2, 2.5)
         if rng.random() < .35:
             outer[side] = 'terrain'
     if 'terrain' in required:
         side = int(rng.choice([-1, 1]))
-        verge[side], outer[side] = rng.uniform(1., 2.5), 'terrain'
+        verge[side], outer[side] = rng.uniform(1.5, 3.), 'terrain'
     pavement = {side: rng.uniform(1.6, 4.) + verge[side] for side in (-1, 1)}
     bay = {side: None for side in (-1, 1)}
     for side in (-1, 1):
@@ -222,7 +222,8 @@ def _things(canvas, street, sun, required):
     def add_vehicle(name, x, z, heading, **extra):
         draw, length, options = draw_vehicle[name]
         crosswise = abs(np.sin(heading)) > .5
-        across, along = (length + .5, 2.6) if crosswise else (2. if length < 3 else 2.7, length + 1)
+        wide = .8 if length < 3 else 2.6
+        across, along = (length + .5, wide) if crosswise else (wide, length + 1)
         if z - along / 2 < 2 or not street.claim(x, z, across, along):
             return False
         add(z, draw, Pose(x, z, heading, sun), **options, **extra)
@@ -264,11 +265,11 @@ def _things(canvas, street, sun, required):
     busy = rng.uniform(.2, .8)
     for x, heading in street.lanes:
         z = rng.uniform(4, 18)
-        while z < 70:
+        while z < 70 and canvas.seen(1.8, z, 5):
             if rng.random() < busy:
                 kind = rng.choice(['car', 'truck', 'bus', 'motorcycle', 'bicycle'], p=[.66, .07, .05, .1, .12])
                 slim = kind in ('motorcycle', 'bicycle')
-                if not canvas.seen(1.2, z, 7) and slim:
+                if not canvas.seen(1.2, z, 9) and slim:
                     kind, slim = 'car', False
                 extra = dict(rider=bool(rng.random() < .75)) if slim else {}
                 add_vehicle(kind, x + rng.normal(0, .2), z, heading + rng.normal(0, .06), **extra)
@@ -276,12 +277,16 @@ def _things(canvas, street, sun, required):
     # Bicycles and motorcycles left on the pavement, walkers, posts, trees.
     for side in (-1, 1):
         walk = street.edge(side), street.edge(side) + side * street.pavement[side]
-        if rng.random() < .4:
-            kind = rng.choice(['motorcycle', 'bicycle'])
-            add_vehicle(kind, rng.uniform(*sorted(walk)), rng.uniform(5, 13), rng.uniform(-np.pi, np.pi))
-        for _ in range(rng.poisson(2.2)):
+        if rng.random() < .5:
+            # Parked in a row, more or less square to the view.
+            kind, x = rng.choice(['motorcycle', 'bicycle']), rng.uniform(*sorted(walk))
+            z, heading = in_view(x) + rng.uniform(-1, 4), rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, .4)
+            for _ in range(rng.integers(1, 4)):
+                add_vehicle(kind, x, z, heading)
+                x, z = x + rng.normal(0, .1), z + .9
+        for _ in range(rng.poisson(2.5)):
             z, x = rng.uniform(4.5, 32), rng.uniform(*sorted(walk))
-            for _ in range(rng.integers(1, 3) if canvas.seen(1.7, z, 9) else 0):
+            for _ in range(rng.integers(1, 3) if canvas.seen(1.7, z, 12) else 0):
                 add(z, traffic.draw_person, x, z, sun)
                 x, z = x + rng.uniform(.35, .8), z + rng.uniform(-.3, .3)
         z, lamp = rng.uniform(4, 14), rng.random() < .7
@@ -289,16 +294,16 @@ def _things(canvas, street, sun, required):
             x = street.edge(side) + side * rng.uniform(.3, .7)
             kind = rng.choice(['pole', 'light', 'sign', 'tree', 'none'], p=[.42, .1, .18, .14, .16])
             # What would be a speck is left out: no annotator would find it either.
-            if kind == 'pole' and canvas.seen(.2, z, .7):
+            if kind == 'pole' and canvas.seen(.2, z, 1):
                 add(z, traffic.draw_pole, x, z, side, lamp)
-            elif kind == 'light' and canvas.seen(1.4, z, 6):
+            elif kind == 'light' and canvas.seen(1.4, z, 9):
                 add(z, traffic.draw_traffic_light, x, z, side)
-            elif kind == 'sign' and canvas.seen(1.2, z, 5):
+            elif kind == 'sign' and canvas.seen(1.2, z, 8):
                 add(z, traffic.draw_traffic_sign, x, z, side)
             elif kind == 'tree':
                 add(z, scenery.draw_tree, x + side * .4, z, rng.uniform(3.5, 8), pick(rng, scenery.FOLIAGE),
                     np.float32([92, 84, 74]) * rng.uniform(.6, 1.3))
-            z += rng.uniform(5, 16)
+            z += rng.uniform(8, 18)
     if rng.random() < .35:
         for _ in range(rng.integers(1, 4)):
             z = rng.uniform(5, 20)
@@ -324,11 +329,11 @@ def _develop(canvas, size, scale):
     height, width = size
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else canvas.image
     ids = canvas.ids[scale // 2::scale, scale // 2::scale].copy()
-    image = image * rng.uniform(.65, 1.12) * (1 + .03 * rng.standard_normal(3)).astype(np.float32)
+    image = image * rng.uniform(.75, 1.12) * (1 + .03 * rng.standard_normal(3)).astype(np.float32)
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     image = image * (1 - rng.uniform(0, .2) * (u * u + v * v) / 2)[..., None]
     if rng.random() < .25:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(.3, .7) * max(height / 128, 1))
     image = 255 * (np.clip(image, 0, 255) / 255) ** rng.uniform(.85, 1.2)
-    image = image + rng.uniform(1., 5.) * rng.standard_normal(image.shape, np.float32)
+    image = image + rng.uniform(1., 4.) * rng.standard_normal(image.shape, np.float32)
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), ids

@@ -53,7 +53,8 @@ def draw_ground(canvas, street):
         far = side * 60
         canvas.fill(strip(canvas, *sorted((edge, far)), 1.3, 150), colour, 20, ID[ground], rough=rough, grain=5)
         pavement = sorted((edge, edge + side * street.pavement[side]))
-        tint = asphalt * rng.uniform(.95, 1.3) * (1 + .03 * rng.standard_normal(3))
+        # Slabs or clinker: lighter than the road, or redder, or nearly alike.
+        tint = asphalt * rng.uniform(1.1, 1.5) * (1 + rng.choice([0., .14]) * np.float32([1, 0, -.7]))
         canvas.fill(strip(canvas, *pavement, 1.3, 150), tint, 15, ID['sidewalk'], rough=.09, grain=5)
         if rng.random() < .6:
             _tiles(canvas, *pavement, tint * .86)
@@ -106,14 +107,14 @@ def draw_skyline(canvas):
     width = canvas.ids.shape[1]
     x, horizon = -5., canvas.camera.horizon
     while x < width:
-        step = rng.uniform(.04, .14) * width
-        height = rng.uniform(.02, .13) * width
+        step = rng.uniform(.1, .22) * width
+        height = rng.uniform(.03, .13) * width
         if rng.random() < .55:
             low, high = horizon + 2, horizon - height
             box = np.array([[x, low], [x, high], [x + step, high], [x + step, low]])
             canvas.fill(box, pick(rng, MASONRY) * .8, 110, ID['building'], rough=.1, grain=5)
         else:
-            bush(canvas, x + step / 2, horizon + 2 - height * .45, step * .8, height * .6, pick(rng, FOLIAGE), 110)
+            bush(canvas, x + step / 2, horizon + 2 - height * .45, step * .9, height * .7, pick(rng, FOLIAGE), 110)
         x += step * rng.uniform(.5, 1.)
 
 
@@ -129,7 +130,7 @@ def bush(canvas, column, row, half_width, half_height, colour, z, owner=None):
     grain = max(half_width / 2.5, 3)
     shape = (bottom - top, right - left)
     edge = .75 * canvas.noise(*shape, grain) + .4 * canvas.noise(*shape, grain / 2.5)
-    mask = u * u + v * v + .55 * edge < .9
+    mask = u * u + v * v + .4 * edge < .95
     light = (1 - .28 * v + .35 * canvas.noise(*shape, grain) + .25 * canvas.noise(*shape, grain / 3))[..., None]
     tone = canvas.tone(colour, z) * np.clip(light, .35, 1.7)
     canvas.blend(mask, top, left, tone, rough=.2, grain=2)
@@ -139,11 +140,11 @@ def bush(canvas, column, row, half_width, half_height, colour, z, owner=None):
 def draw_tree(canvas, x, z, height, colour, trunk_colour):
     """A tree: the trunk belongs to the vegetation, as in Cityscapes, though it looks much like a pole."""
     scale = canvas.pixels_per_metre(z)
-    crown = height * canvas.rng.uniform(.42, .6)
+    crown = height * canvas.rng.uniform(.5, .68)
     trunk = canvas.rng.uniform(.18, .4)
     canvas.post(x, z, 0, height - crown * .7, trunk, trunk_colour, ID['vegetation'], rough=.2, grain=3)
     column, row = canvas.camera.project([x, height - crown / 2, z])
-    half = crown * .5 * canvas.rng.uniform(.7, 1.1)
+    half = crown * .5 * canvas.rng.uniform(.85, 1.2)
     for _ in range(3):
         du, dv = canvas.rng.uniform(-.45, .45, 2)
         bush(canvas, column + du * half * scale, row + dv * crown * .4 * scale, .75 * half * scale, .36 * crown * scale,
@@ -240,7 +241,7 @@ def draw_greenery(canvas, x, side, start, end, light):
         scale = canvas.pixels_per_metre(z)
         if hedge:
             column, row = canvas.camera.project([x + side * .8, .8, z])
-            bush(canvas, column, row, 1.6 * scale, 1.1 * scale, colour * rng.uniform(.9, 1.1), z)
-        if rng.random() < .55:
-            draw_tree(canvas, x + side * rng.uniform(.8, 4), z, rng.uniform(4.5, 10), colour, trunk)
+            bush(canvas, column, row, 1.8 * scale, 1.3 * scale, colour * rng.uniform(.9, 1.1), z)
+        if rng.random() < .65:
+            draw_tree(canvas, x + side * rng.uniform(.8, 3), z, rng.uniform(5, 10), colour, trunk)
         z -= rng.uniform(1.2, 2.6) * max(1., z / 15)

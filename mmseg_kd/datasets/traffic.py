@@ -2,7 +2,7 @@
 import numpy as np
 
 from .canvas import disc, patch
-from .scenery import GREYS, ID, MASONRY, pick
+from .scenery import GREYS, ID, pick
 
 # One palette for cars, lorries, buses and trams alike.
 LACQUER = np.array([[196, 196, 198], [60, 62, 66], [112, 116, 122], [150, 34, 34], [38, 60, 112], [190, 160, 60],
@@ -113,7 +113,7 @@ def draw_car(canvas, pose):
 def draw_truck(canvas, pose):
     rng = canvas.rng
     owner, cab = canvas.new_id('truck'), pick(rng, LACQUER)
-    load = cab * rng.uniform(.8, 1.1) if rng.random() < .5 else pick(rng, np.concatenate([LACQUER, MASONRY]))
+    load = cab * rng.uniform(.8, 1.1) if rng.random() < .5 else pick(rng, LACQUER)
     length, width, height = rng.uniform(5.5, 9), 2.4, rng.uniform(2.8, 3.6)
     flat = rng.random() < .2
     back, front = -length / 2, length / 2
