@@ -57,6 +57,8 @@ class Canvas:
         self.image = np.zeros((height, width, 3), np.float32)
         self.ids = np.zeros((height, width), np.uint16)
         self.camera, self.rng, self.scale = camera, rng, scale
+        # Small pictures draw small things stouter, as small-scale maps do, or none would be wide enough to be told.
+        self.stout = float(np.clip((256 * scale / height) ** .5, 1, 2))
         self._haze_colour, self._haze = np.asarray(haze_colour, np.float32), haze
         self._count = {}
         self._noise = {grain: self._value_noise(height + 48, width + 48, grain) for grain in self.GRAINS}
@@ -140,7 +142,7 @@ class Canvas:
         """Whether something ``metres`` large is at least ``least`` final pixels large from ``z`` metres away."""
         return metres * self.pixels_per_metre(z) >= least * self.scale
 
-    def post(self, x, z, low, high, diameter, colour, owner=None, least=2., **kwargs):
+    def post(self, x, z, low, high, diameter, colour, owner=None, least=2.4, **kwargs):
         """Paints a thin upright bar, at least ``least`` final pixels wide so that it survives the reduction."""
         foot, head = self.camera.project([[x, low, z], [x, high, z]])
         half = max(diameter * self.pixels_per_metre(z), least * self.scale) / 2
@@ -148,7 +150,7 @@ class Canvas:
                             [head[0] + half - 1, head[1]], [head[0] - half, head[1]]])
         self.fill(outline, colour, z, owner, **kwargs)
 
-    def bar(self, start, end, diameter, colour, owner=None, least=1.2):
+    def bar(self, start, end, diameter, colour, owner=None, least=1.6):
         """Paints a thin straight bar between two world points, at least ``least`` final pixels wide."""
         z = (start[2] + end[2]) / 2
         a, b = self.camera.project([start, end])

@@ -149,7 +149,7 @@ def _plan(rng, required):
     if 'terrain' in required:
         side = int(rng.choice([-1, 1]))
         verge[side], outer[side] = rng.uniform(1.5, 3.), 'terrain'
-    pavement = {side: rng.uniform(1.6, 4.) + verge[side] for side in (-1, 1)}
+    pavement = {side: rng.uniform(2.2, 4.5) + verge[side] for side in (-1, 1)}
     bay = {side: None for side in (-1, 1)}
     for side in (-1, 1):
         if parked[(side + 1) // 2] and rng.random() < .35:
@@ -226,7 +226,8 @@ def _things(canvas, street, sun, required):
         across, along = (length + .5, wide) if crosswise else (wide, length + 1)
         if z - along / 2 < 2 or not street.claim(x, z, across, along):
             return False
-        add(z, draw, Pose(x, z, heading, sun), **options, **extra)
+        size = canvas.stout ** .4 if length < 3 else 1.
+        add(z, draw, Pose(x, z, heading, sun, size), **options, **extra)
         return True
 
     # First what this picture promises, near enough to be seen.
@@ -250,7 +251,7 @@ def _things(canvas, street, sun, required):
     name = next(n for n in required if n in SCHEDULE[2])
     draw = traffic.draw_traffic_light if name == 'traffic light' else traffic.draw_traffic_sign
     x = street.edge(side) + side * rng.uniform(.3, .7)
-    z = in_view(x) * rng.uniform(1, 1.2)
+    z = max(in_view(x), 7.) * rng.uniform(1, 1.2)
     add(z, draw, x, z, side)
     if 'person' in required:
         x = street.edge(side) + side * rng.uniform(.4, 1.5)
@@ -264,12 +265,12 @@ def _things(canvas, street, sun, required):
     # Then ordinary traffic.
     busy = rng.uniform(.2, .8)
     for x, heading in street.lanes:
-        z = rng.uniform(4, 18)
-        while z < 70 and canvas.seen(1.8, z, 5):
+        z = rng.uniform(7, 18)
+        while z < 70 and canvas.seen(1.8, z, 8):
             if rng.random() < busy:
                 kind = rng.choice(['car', 'truck', 'bus', 'motorcycle', 'bicycle'], p=[.66, .07, .05, .1, .12])
                 slim = kind in ('motorcycle', 'bicycle')
-                if not canvas.seen(1.2, z, 9) and slim:
+                if not canvas.seen(1.2, z, 11) and slim:
                     kind, slim = 'car', False
                 extra = dict(rider=bool(rng.random() < .75)) if slim else {}
                 add_vehicle(kind, x + rng.normal(0, .2), z, heading + rng.normal(0, .06), **extra)
@@ -284,9 +285,9 @@ def _things(canvas, street, sun, required):
             for _ in range(rng.integers(1, 4)):
                 add_vehicle(kind, x, z, heading)
                 x, z = x + rng.normal(0, .1), z + .9
-        for _ in range(rng.poisson(2.5)):
+        for _ in range(rng.poisson(2.)):
             z, x = rng.uniform(4.5, 32), rng.uniform(*sorted(walk))
-            for _ in range(rng.integers(1, 3) if canvas.seen(1.7, z, 12) else 0):
+            for _ in range(rng.integers(1, 3) if canvas.seen(1.7, z, 14) else 0):
                 add(z, traffic.draw_person, x, z, sun)
                 x, z = x + rng.uniform(.35, .8), z + rng.uniform(-.3, .3)
         z, lamp = rng.uniform(4, 14), rng.random() < .7
@@ -294,13 +295,13 @@ def _things(canvas, street, sun, required):
             x = street.edge(side) + side * rng.uniform(.3, .7)
             kind = rng.choice(['pole', 'light', 'sign', 'tree', 'none'], p=[.42, .1, .18, .14, .16])
             # What would be a speck is left out: no annotator would find it either.
-            if kind == 'pole' and canvas.seen(.2, z, 1):
+            if kind == 'pole' and canvas.seen(.2, z, 1.2):
                 add(z, traffic.draw_pole, x, z, side, lamp)
-            elif kind == 'light' and canvas.seen(1.4, z, 9):
+            elif kind == 'light' and canvas.seen(1.4, z, 10):
                 add(z, traffic.draw_traffic_light, x, z, side)
-            elif kind == 'sign' and canvas.seen(1.2, z, 8):
+            elif kind == 'sign' and canvas.seen(1.2, z, 9):
                 add(z, traffic.draw_traffic_sign, x, z, side)
-            elif kind == 'tree':
+            elif kind == 'tree' and canvas.seen(4, z, 14):
                 add(z, scenery.draw_tree, x + side * .4, z, rng.uniform(3.5, 8), pick(rng, scenery.FOLIAGE),
                     np.float32([92, 84, 74]) * rng.uniform(.6, 1.3))
             z += rng.uniform(8, 18)

@@ -112,9 +112,9 @@ def draw_skyline(canvas):
         if rng.random() < .55:
             low, high = horizon + 2, horizon - height
             box = np.array([[x, low], [x, high], [x + step, high], [x + step, low]])
-            canvas.fill(box, pick(rng, MASONRY) * .8, 110, ID['building'], rough=.1, grain=5)
+            canvas.fill(box, pick(rng, MASONRY) * .8, 70, ID['building'], rough=.1, grain=5)
         else:
-            bush(canvas, x + step / 2, horizon + 2 - height * .45, step * .9, height * .7, pick(rng, FOLIAGE), 110)
+            bush(canvas, x + step / 2, horizon + 2 - height * .45, step * .9, height * .7, pick(rng, FOLIAGE), 50)
         x += step * rng.uniform(.5, 1.)
 
 
@@ -141,7 +141,7 @@ def draw_tree(canvas, x, z, height, colour, trunk_colour):
     """A tree: the trunk belongs to the vegetation, as in Cityscapes, though it looks much like a pole."""
     scale = canvas.pixels_per_metre(z)
     crown = height * canvas.rng.uniform(.5, .68)
-    trunk = canvas.rng.uniform(.18, .4)
+    trunk = canvas.rng.uniform(.2, .4) * canvas.stout
     canvas.post(x, z, 0, height - crown * .7, trunk, trunk_colour, ID['vegetation'], rough=.2, grain=3)
     column, row = canvas.camera.project([x, height - crown / 2, z])
     half = crown * .5 * canvas.rng.uniform(.85, 1.2)

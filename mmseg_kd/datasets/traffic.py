@@ -21,16 +21,17 @@ class Pose:
         x, z: Position of its middle on the ground, in metres.
         heading: Radians; 0 drives away from the camera, pi towards it, pi / 2 to the right.
         sun: -1 or 1: the side the light comes from.
+        size: Metres per local unit.
     """
 
-    def __init__(self, x, z, heading, sun):
+    def __init__(self, x, z, heading, sun, size=1.):
         self.middle = np.array([x, 0., z])
         self.forward = np.array([np.sin(heading), 0., np.cos(heading)])
         self.right = np.array([np.cos(heading), 0., -np.sin(heading)])
-        self.sun = sun
+        self.sun, self.size = sun, size
 
     def at(self, forward, right, up):
-        return self.middle + forward * self.forward + right * self.right + up * UP
+        return self.middle + self.size * (forward * self.forward + right * self.right + up * UP)
 
     def outline(self, points, right=0.):
         """Points (forward, up) of a side view as world points, (N, 3)."""
@@ -240,19 +241,19 @@ def _draw_rider(canvas, pose, motor):
     hip, knee, foot = (-.2, .9), (.22, .68), (.05, .2)
     shoulder = (-.2 + lean, 1.45)
     for side in (-.16, .16):
-        canvas.bar(pose.at(*_on(hip, side)), pose.at(*_on(knee, side)), .17, trousers, owner)
-        canvas.bar(pose.at(*_on(knee, side)), pose.at(*_on(foot, side)), .13, trousers, owner)
-    half = .22
-    across = np.array([1., 0, 0])
+        canvas.bar(pose.at(*_on(hip, side)), pose.at(*_on(knee, side)), .17 * canvas.stout, trousers, owner)
+        canvas.bar(pose.at(*_on(knee, side)), pose.at(*_on(foot, side)), .13 * canvas.stout, trousers, owner)
+    half = .22 * canvas.stout ** .5
+    across = np.array([1., 0, 0]) * pose.size
     low, high = pose.at(hip[0], 0, hip[1] - .08), pose.at(shoulder[0], 0, shoulder[1])
     torso = np.array([low - .17 * across, low + .17 * across, high + half * across, high - half * across])
     canvas.solid(torso, jacket, owner, rough=.08)
     for side in (-.24, .24):
-        canvas.bar(pose.at(*_on(shoulder, side)), pose.at(.4, side, 1.08), .12, jacket * .9, owner)
+        canvas.bar(pose.at(*_on(shoulder, side)), pose.at(.4, side, 1.08), .12 * canvas.stout, jacket * .9, owner)
     head = pose.at(shoulder[0] + .08, 0, 1.62)
-    canvas.solid(disc(head, .14, across, UP), skin, owner)
+    canvas.solid(disc(head, .15 * pose.size, across / pose.size, UP), skin, owner)
     helmet = pick(rng, LACQUER) if motor or rng.random() < .6 else np.float32([50, 40, 34])
-    canvas.solid(disc(head + .05 * UP, .15, across, UP * .8), helmet, owner)
+    canvas.solid(disc(head + .05 * UP, .16 * pose.size, across / pose.size, UP * .8), helmet, owner)
 
 
 def _on(point, side):
@@ -265,12 +266,14 @@ def draw_person(canvas, x, z, sun):
     owner = canvas.new_id('person')
     height = rng.choice([1.15, 1.6, 1.7, 1.8], p=[.12, .28, .3, .3]) * rng.uniform(.96, 1.04)
     jacket, trousers = pick(rng, CLOTH), pick(rng, CLOTH) * .85
+    height *= canvas.stout ** .25
+    broad = height * canvas.stout ** .75
     skin, hair = SKIN[rng.integers(len(SKIN))], rng.choice([30., 60., 130.]) * np.float32([1, .85, .7])
     pose = Pose(x, z, 0., sun)
     shadow(canvas, pose, -.2, .2, .6, .55)
 
     def figure(points):
-        return np.array([[x + s * height, t * height, z] for s, t in points])
+        return np.array([[x + s * broad, t * height, z] for s, t in points])
 
     stride, turn = rng.uniform(-.13, .13), rng.uniform(.7, 1.)
     for sign in (-1, 1):
@@ -285,8 +288,8 @@ def draw_person(canvas, x, z, sun):
         hand = sign * (wide + rng.uniform(0, .07))
         canvas.solid(figure([(sign * wide - .03, .8), (sign * wide + .03, .8), (hand + .028, .45), (hand - .028, .45)]),
                      jacket * .9, owner)
-    canvas.solid(disc([x, .915 * height, z], .068 * height, [1, 0, 0], UP), skin, owner)
-    canvas.solid(disc([x, .945 * height, z], .066 * height, [1, 0, 0], UP * .75), hair, owner)
+    canvas.solid(disc([x, .915 * height, z], .068 * (height + broad) / 2, [1, 0, 0], UP), skin, owner)
+    canvas.solid(disc([x, .945 * height, z], .066 * (height + broad) / 2, [1, 0, 0], UP * .75), hair, owner)
     if rng.random() < .3:
         side = rng.choice([-1, 1]) * (wide + .05)
         canvas.solid(figure([(side - .06, .3), (side + .06, .3), (side + .05, .48), (side - .05, .48)]),
@@ -297,10 +300,10 @@ def draw_pole(canvas, x, z, side, lamp):
     rng = canvas.rng
     colour = pick(rng, GREYS) * rng.uniform(.6, 1.3)
     height = rng.uniform(5, 8.5) if lamp else rng.uniform(2.6, 4)
-    canvas.post(x, z, 0, height, rng.uniform(.14, .26), colour, ID['pole'])
+    canvas.post(x, z, 0, height, rng.uniform(.14, .26) * canvas.stout, colour, ID['pole'])
     if lamp:
         tip = [x - side * rng.uniform(1., 2.4), height + .1, z]
-        canvas.bar([x, height, z], tip, .08, colour, ID['pole'])
+        canvas.bar([x, height, z], tip, .1 * canvas.stout, colour, ID['pole'])
         canvas.solid(np.array([[tip[0] - .35, height, z], [tip[0] + .35, height, z], [tip[0] + .35, height + .2, z],
                                [tip[0] - .35, height + .2, z]]), colour * 1.2, ID['pole'])
     return height, colour
@@ -311,7 +314,7 @@ def draw_traffic_light(canvas, x, z, side):
     rng = canvas.rng
     height = rng.uniform(2.4, 3.)
     _, colour = draw_pole(canvas, x, z, side, False)
-    canvas.post(x, z, 0, height, .16, colour, ID['pole'])
+    canvas.post(x, z, 0, height, .16 * canvas.stout, colour, ID['pole'])
     spots = [(x, height)]
     if rng.random() < .4:
         reach = rng.uniform(2, 3.5)
@@ -321,19 +324,20 @@ def draw_traffic_light(canvas, x, z, side):
     case = np.float32([34, 36, 36]) if rng.random() < .75 else pick(rng, GREYS)
     lit = rng.integers(3)
     for column, low in spots:
-        half, tall = .3, 1.4
+        tall = 1.2 * canvas.stout ** .5
+        half = .25 * tall
         box = np.array([[column - half, low, z], [column + half, low, z], [column + half, low + tall, z],
                         [column - half, low + tall, z]])
         canvas.solid(box, case, ID['traffic light'])
         for i, glow in enumerate(([60, 230, 130], [250, 190, 60], [250, 60, 50])):
-            bulb = disc([column, low + tall * (.2 + .3 * i), z], .19, [1, 0, 0], UP, 8)
+            bulb = disc([column, low + tall * (.2 + .3 * i), z], .15 * tall, [1, 0, 0], UP, 8)
             canvas.solid(bulb, np.float32(glow) if i == lit else np.float32(glow) * .28)
 
 
 def draw_traffic_sign(canvas, x, z, side):
     rng = canvas.rng
     height, _ = draw_pole(canvas, x, z, side, False)
-    size = rng.uniform(.45, .7)
+    size = rng.uniform(.42, .62) * canvas.stout ** .5
     centre = np.array([x, max(height - size, 2.2), z])
     red, blue, white = np.float32([186, 40, 40]), np.float32([36, 76, 152]), np.float32([224, 222, 214])
     across = np.array([1., 0, 0])
@@ -362,7 +366,7 @@ def draw_clutter(canvas, x, z, sun):
     """Bins, cabinets, benches, prams: what Cityscapes calls static or dynamic and leaves out of the evaluation."""
     rng = canvas.rng
     owner = ID['static'] if rng.random() < .75 else ID['dynamic']
-    wide, deep, high = rng.uniform(.4, 1.4), rng.uniform(.4, .9), rng.uniform(.6, 1.4)
+    wide, deep, high = rng.uniform(.6, 1.5), rng.uniform(.4, .9), rng.uniform(.6, 1.4)
     colour = pick(rng, np.concatenate([LACQUER, GREYS]))
     pose = Pose(x, z, rng.uniform(-.4, .4), sun)
     shadow(canvas, pose, -deep / 2, deep / 2, wide, .55)
