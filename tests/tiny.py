@@ -36,8 +36,8 @@ def segmentor(width=8, head='FCNHead', num_classes=19, depth=18, dilated=True, *
 
 def preprocessor(**settings):
     """Config of mmseg's data preprocessor for 32x64 images."""
-    return dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
-                pad_val=0, seg_pad_val=255, size=(32, 64)) | settings
+    return dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+                bgr_to_rgb=True, pad_val=0, seg_pad_val=255, size=(32, 64)) | settings
 
 
 def distilled(student, teacher, checkpoint=None, distill=None):
@@ -52,14 +52,19 @@ def distilled(student, teacher, checkpoint=None, distill=None):
 
 def build(model, seed=0):
     """Build a model from its config under a seed, with initialised weights, in mmseg's scope."""
-    from mmengine.registry import DefaultScope
-    from mmseg.registry import MODELS
     torch.manual_seed(seed)
     np.random.seed(seed)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        built = MODELS.build(copy.deepcopy(model))
-        built.init_weights()
+    built = build_part(model)
+    built.init_weights()
     return built
+
+
+def build_part(config):
+    """Build from a config in mmseg's scope, whatever scope an earlier test left."""
+    from mmengine.registry import DefaultScope
+    from mmseg.registry import MODELS
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return MODELS.build(copy.deepcopy(config))
 
 
 def batch(size=2, height=32, width=64, num_classes=19, seed=0, dtype=torch.uint8):
@@ -94,7 +99,8 @@ def run_config(model, data_root, max_iters=4, **settings):
         default_scope='mmseg', custom_imports=dict(imports=['mmseg_kd']), model=model,
         train_dataloader=loader('train', 2, True), val_dataloader=loader('val', 1, False),
         test_dataloader=loader('val', 1, False),
-        val_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']), test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+        val_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+        test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)),
         param_scheduler=[dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=20, by_epoch=False)],
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters),

@@ -3,10 +3,10 @@ import argparse
 import os
 import os.path as osp
 
-import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.distillers.config import student_config
 from mmseg_kd.engine.runner_defaults import use_gloo_without_gpu
 

@@ -3,11 +3,11 @@ import argparse
 import os
 import os.path as osp
 
-import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu
 
 
@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a segmentor, distilled or plain')
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
-    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir, exactly')
+    parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision (GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='override settings of the config: key=value, nested keys by dots, lists as key="[a,b]"')
@@ -34,8 +34,8 @@ def enable_amp(cfg: Config) -> None:
     if plain.startswith('Amp'):
         return
     if plain not in ('OptimWrapper', 'GradAlignOptimWrapper'):
-        raise ValueError(f'`--amp`: there is no mixed-precision form of optim_wrapper.type={name!r}; expected OptimWrapper or '
-                         'mmseg_kd.GradAlignOptimWrapper.')
+        raise ValueError(f'`--amp`: there is no mixed-precision form of optim_wrapper.type={name!r}; expected '
+                         'OptimWrapper or mmseg_kd.GradAlignOptimWrapper.')
     cfg.optim_wrapper.type = f'{scope}.Amp{plain}' if scope else f'Amp{plain}'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 

@@ -104,14 +104,15 @@ class _SeededDataset(Dataset):
 class ExactResumeHook(Hook):
     """Make ``--resume`` continue exactly, for any number of loader workers and processes.
 
-    mmengine restores weights, optimizer, schedules and the sampler's position, but no random state. Here nothing has to
-    be restored: before each iteration all generators are seeded from (seed, rank, iteration), and each training sample is
-    augmented under a seed from (seed, rank, position in the stream). A run resumed at iteration i then draws what the
-    undisturbed run draws. Validation may consume random numbers as it likes. ``tools/train.py`` adds this hook to every
-    run, so that runs compared with each other draw alike.
+    mmengine restores weights, optimizer, schedules and the sampler's position, but no random state. Here nothing has
+    to be restored: before each iteration all generators are seeded from (seed, rank, iteration), and each training
+    sample is augmented under a seed from (seed, rank, position in the stream). A run resumed at iteration i then draws
+    what the undisturbed run draws. Validation may consume random numbers as it likes. ``tools/train.py`` adds this
+    hook to every run, so that runs compared with each other draw alike.
 
     Raises:
-        ValueError: the training loader's batches are not made by torch's ``BatchSampler``, whose samples can be counted.
+        ValueError: the training loader's batches are not made by torch's ``BatchSampler``, whose samples can be
+            counted.
     """
 
     priority = 'VERY_HIGH'
@@ -132,8 +133,8 @@ class ExactResumeHook(Hook):
             loader.sampler.seed = self._seed
         self._sampler = _PositionedSampler(loader.sampler)
         loader.batch_sampler.sampler = self._sampler
-        # DataLoader refuses a new `dataset` after its construction because iterators may hold the old one; there is none
-        # yet, mmengine's loops make theirs after this hook.
+        # DataLoader refuses a new `dataset` after its construction because iterators may hold the old one; there is
+        # none yet, mmengine's loops make theirs after this hook.
         object.__setattr__(loader, 'dataset', _SeededDataset(loader.dataset, self._seed, self._rank))
 
     def before_train_epoch(self, runner) -> None:

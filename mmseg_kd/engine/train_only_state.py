@@ -14,8 +14,8 @@ class TrainOnlyStateHook(Hook):
     """Save and resume auxiliary classifiers and adapters of a distilled model.
 
     A Runner's checkpoint holds the plain student under ``state_dict``; this hook adds the rest under
-    ``train_only_state``, where no plain mmseg looks. ``tools/train.py`` adds it to every run; it does nothing for models
-    without such modules.
+    ``train_only_state``, where no plain mmseg looks. ``tools/train.py`` adds it to every run; it does nothing for
+    models without such modules.
 
     Raises:
         ValueError: on resume, the checkpoint lacks the modules that the config trains.
@@ -35,9 +35,9 @@ class TrainOnlyStateHook(Hook):
         saved = checkpoint.get(_KEY)
         if saved is None or set(saved) != set(wanted):
             raise ValueError(
-                f'`resume`: the checkpoint holds {sorted(saved or ())} of the modules that only training needs, the config '
-                f'trains {sorted(wanted)}. Resume with the config and hooks of the interrupted run, or start from its '
-                'student with `load_from` and without --resume.')
+                f'`resume`: the checkpoint holds {sorted(saved or ())} of the modules that only training needs, the '
+                f'config trains {sorted(wanted)}. Resume with the config and hooks of the interrupted run, or start '
+                'from its student with `load_from` and without --resume.')
         _unwrap(runner.model).load_train_only_state(saved)
 
 

@@ -1,0 +1,1 @@
+distill = dict(kd=dict(loss=dict(type='mmseg_kd.KDLoss', temperature=1., loss_weight=3.)))

@@ -1,0 +1,100 @@
+"""Compare training runs: parameters, mIoU over seeds, time per step; as markdown and JSON.
+
+    python tools/analysis/compare.py 'student=work_dirs/student_s0,work_dirs/student_s1' 'DKD=work_dirs/dkd_s0,...'
+"""
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
+
+import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.distillers.config import student_config
+from mmseg_kd.evaluation.runs import Run, read_run
+from mmseg_kd.registry import MODELS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compare training runs', epilog=__doc__.split('\n\n')[1])
+    parser.add_argument('rows', nargs='+', metavar='NAME=WORK_DIR[,WORK_DIR...]',
+                        help='a row of the table: its name and the work dirs of its runs, one a seed')
+    parser.add_argument('--baseline', help='name of the row that gains are counted from, seed by seed')
+    parser.add_argument('--metric', default='mIoU', help='metric of the validation (default mIoU)')
+    parser.add_argument('--out', help='write the table to OUT.md and OUT.json')
+    return parser.parse_args()
+
+
+def parameters(run: Run) -> int:
+    """Number of the student's parameters: those of inference."""
+    import_modules_from_strings(['mmseg.models'])
+    with DefaultScope.overwrite_default_scope(run.config.get('default_scope', 'mmseg')):
+        model = MODELS.build(student_config(run.config.model))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def summarise(name: str, work_dirs: list[str], metric: str) -> dict:
+    """One row: of runs that trained alike but for the seed."""
+    runs = [read_run(work_dir) for work_dir in work_dirs]
+    for run in runs:
+        if metric not in run.scores:
+            raise ValueError(f'`--metric`: {metric!r} is not among {sorted(run.scores)} of {run.work_dir}.')
+    if len({run.iterations for run in runs}) > 1:
+        raise ValueError(f'{name}: its runs trained for {sorted({run.iterations for run in runs})} iterations; a mean '
+                         'over them says nothing.')
+    scores = [run.scores[metric] for run in runs]
+    return dict(
+        name=name, parameters=parameters(runs[0]), iterations=runs[0].iterations,
+        seeds=[run.config.get('randomness', {}).get('seed') for run in runs], scores=scores,
+        mean=statistics.mean(scores), deviation=statistics.stdev(scores) if len(scores) > 1 else None,
+        step_time=statistics.median(run.step_time for run in runs), work_dirs=[str(run.work_dir) for run in runs])
+
+
+def add_gains(rows: list[dict], baseline: str) -> None:
+    """Add each row's gain over the baseline, seed by seed."""
+    base = next((row for row in rows if row['name'] == baseline), None)
+    if base is None:
+        raise ValueError(f"`--baseline`: expected one of {[row['name'] for row in rows]}, got {baseline!r}.")
+    of_seed = dict(zip(base['seeds'], base['scores'], strict=True))
+    for row in rows:
+        pairs = zip(row['seeds'], row['scores'], strict=True)
+        row['gains'] = [score - of_seed[seed] for seed, score in pairs if seed in of_seed]
+
+
+def table(rows: list[dict], metric: str) -> str:
+    """The rows as a markdown table."""
+    lines = [f'| | parameters | iterations | {metric} | gain | each seed | s / step |',
+             '| --- | ---: | ---: | ---: | ---: | --- | ---: |']
+    for row in rows:
+        deviation = '' if row['deviation'] is None else f" ± {row['deviation']:.2f}"
+        gains = row.get('gains') or []
+        gain = f'{statistics.mean(gains):+.2f}' if gains else ''
+        each = ', '.join(f'{score:.2f}' for score in row['scores'])
+        lines.append(f"| {row['name']} | {row['parameters'] / 1e6:.3f} M | {row['iterations']} | "
+                     f"{row['mean']:.2f}{deviation} | {gain} | {each} | {row['step_time']:.3f} |")
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    args = parse_args()
+    rows = []
+    for row in args.rows:
+        name, separator, work_dirs = row.partition('=')
+        if not separator or not work_dirs:
+            raise ValueError(f'`rows`: expected NAME=WORK_DIR[,WORK_DIR...], got {row!r}.')
+        rows.append(summarise(name, work_dirs.split(','), args.metric))
+    if args.baseline:
+        add_gains(rows, args.baseline)
+    text = table(rows, args.metric)
+    print(text)
+    if args.out:
+        out = Path(args.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.with_suffix('.md').write_text(text + '\n')
+        # Metrics arrive as NumPy scalars through some evaluators.
+        out.with_suffix('.json').write_text(json.dumps(rows, indent=1, default=float) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,67 @@
+"""Draw image, ground truth and the predictions of several runs side by side.
+
+    python tools/analysis/draw_predictions.py teacher=work_dirs/teacher student=work_dirs/student --out predictions.png
+"""
+import argparse
+from pathlib import Path
+
+import numpy as np
+from mmengine.registry import DATASETS
+from mmseg.apis import inference_model, init_model
+
+import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.distillers.config import student_config
+from mmseg_kd.evaluation.runs import Run, read_run
+from mmseg_kd.visualization.predictions import colorize, draw_predictions
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw predictions of several runs', epilog=__doc__.split('\n\n')[1])
+    parser.add_argument('runs', nargs='+', metavar='NAME=WORK_DIR', help='a column: its name and a work dir')
+    parser.add_argument('--out', required=True, help='PNG to write')
+    parser.add_argument('--images', type=int, default=4, help='how many validation images, evenly spaced (default 4)')
+    parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
+    return parser.parse_args()
+
+
+def predictions(run: Run, images: list[np.ndarray], device: str) -> list[np.ndarray]:
+    """Label maps (H, W) of a run's student for BGR images."""
+    config = run.config
+    config.model = student_config(config.model)
+    model = init_model(config, str(run.checkpoint), device=device)
+    return [inference_model(model, image).pred_sem_seg.data[0].cpu().numpy() for image in images]
+
+
+def main() -> None:
+    args = parse_args()
+    if args.images < 1:
+        raise ValueError(f'`--images`: expected at least 1, got {args.images}.')
+    runs = {}
+    for item in args.runs:
+        name, separator, work_dir = item.partition('=')
+        if not separator:
+            raise ValueError(f'`runs`: expected NAME=WORK_DIR, got {item!r}.')
+        runs[name] = read_run(work_dir)
+    first = next(iter(runs.values())).config
+    dataset = DATASETS.build({**first.val_dataloader.dataset, '_scope_': 'mmseg'})
+    chosen = [dataset[index] for index in np.linspace(0, len(dataset) - 1, min(args.images, len(dataset))).astype(int)]
+    classes, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
+    images = [item['inputs'].numpy().transpose(1, 2, 0) for item in chosen]
+    truth = [item['data_samples'].gt_sem_seg.data[0].numpy() for item in chosen]
+    if images[0].shape[:2] != truth[0].shape:
+        raise ValueError('the test pipeline resizes images but not labels; draw from a config whose sizes agree.')
+    columns = {'image': [image[..., ::-1] for image in images],
+               'ground truth': [colorize(labels, palette) for labels in truth]}
+    for name, run in runs.items():
+        found = predictions(run, images, args.device)
+        # Void has no prediction to compare with; painted as in the ground truth it does not distract.
+        columns[name] = [colorize(np.where(labels == 255, 255, each), palette)
+                         for each, labels in zip(found, truth, strict=True)]
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_predictions(columns, classes, palette).savefig(out)
+    print(out)
+
+
+if __name__ == '__main__':
+    main()
