@@ -1,38 +1,9 @@
-"""A pinhole camera on a street and the two maps it fills: the picture, and who owns each pixel."""
-from dataclasses import dataclass
-
+"""The two maps of a scene: the picture, and who owns each pixel."""
 import cv2
 import numpy as np
 from cityscapesscripts.helpers.labels import name2label
 
-# Points nearer than this are pulled back to it: a street scene needs no clipping of polygons behind the camera.
-NEAREST = 1.2
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Pinhole camera above a road that runs along z. World: x right, y up, z ahead, in metres; y = 0 is the ground.
-
-    Args:
-        focal: Focal length in canvas pixels.
-        centre: Column of the vanishing point, in canvas pixels.
-        horizon: Row of the vanishing point, in canvas pixels.
-        eye: Height of the camera in metres.
-        bend: Sideways drift of the road in metres per metre squared, so that streets curve.
-    """
-    focal: float
-    centre: float
-    horizon: float
-    eye: float
-    bend: float
-
-    def project(self, points):
-        """World points of shape (..., 3) in metres to canvas positions (column, row) of shape (..., 2)."""
-        points = np.asarray(points, np.float64)
-        x, y, z = points[..., 0], points[..., 1], np.maximum(points[..., 2], NEAREST)
-        column = self.centre + self.focal * (x / z + self.bend * z)
-        row = self.horizon + self.focal * (self.eye - y) / z
-        return np.stack([column, row], -1)
+from .camera import NEAREST
 
 
 class Canvas:
@@ -168,16 +139,3 @@ class Canvas:
         mask = np.zeros((int(bottom - top), int(right - left)), np.uint8)
         cv2.fillPoly(mask, [polygon], 1, offset=(int(-left), int(-top)))
         self.image[top:bottom, left:right][mask > 0] *= factor
-
-
-def disc(centre, radius, axis_a, axis_b, corners=14):
-    """A flat regular polygon as (corners, 3) world points: ``centre`` plus ``radius`` in the plane of two unit axes."""
-    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)[:, None]
-    axis_a, axis_b = np.asarray(axis_a, float), np.asarray(axis_b, float)
-    return np.asarray(centre, float) + radius * (np.cos(angle) * axis_a + np.sin(angle) * axis_b)
-
-
-def patch(face, left, bottom, right, top):
-    """Part of a four-cornered face (bottom left, bottom right, top right, top left), in fractions of its sides."""
-    u, v = np.array([left, right, right, left])[:, None], np.array([bottom, bottom, top, top])[:, None]
-    return (1 - u) * (1 - v) * face[0] + u * (1 - v) * face[1] + u * v * face[2] + (1 - u) * v * face[3]
