@@ -24,14 +24,28 @@ def correlation_distance(student: Tensor, teacher: Tensor, member: Tensor) -> Te
 
 def dist_map(student: Tensor, teacher: Tensor, valid: Tensor, *, beta: float, gamma: float,
              temperature: float) -> Tensor:
-    """DIST per position, (N, *), of checked logits; the intra-class term is the same at every position."""
+    """DIST per position, (N, *), of checked logits; the intra-class term is the same at every position.
+
+    In float64 whatever the type of the logits: a class whose probability is near 1 at all positions varies by less
+    than float32 can tell, yet its correlation counts as much as any other.
+    """
     if valid.numel() == 0:
         return student.sum(1) * 0.
-    p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
-    inter = correlation_distance(q, p, torch.ones_like(valid).unsqueeze(1).expand_as(p))
-    rows_of_classes = [values.transpose(0, 1).flatten(1) for values in (q, p)]
-    intra = correlation_distance(*rows_of_classes, valid.flatten().unsqueeze(0).expand_as(rows_of_classes[0])).mean()
-    return temperature**2 * (beta * inter + gamma * intra)
+    log_q, log_p = ((logits.double() / temperature).log_softmax(1) for logits in (student, teacher))
+    inter = correlation_distance(log_q.exp(), log_p.exp(), torch.ones_like(valid).unsqueeze(1).expand_as(log_p))
+    member = valid.flatten().unsqueeze(0)  # rows are classes from here on, (C, positions)
+    intra = correlation_distance(_of_each_class(log_q, member), _of_each_class(log_p, member), member).mean()
+    return (temperature**2 * (beta * inter + gamma * intra)).to(student.dtype)
+
+
+def _of_each_class(log_p: Tensor, member: Tensor) -> Tensor:
+    """Probabilities of each class at all positions, (C, positions), relative to its greatest.
+
+    A correlation does not see the scale, and a class that is nowhere likely would underflow without it.
+    """
+    rows = log_p.transpose(0, 1).flatten(1)
+    greatest = rows.detach().masked_fill(~member, -torch.inf).amax(1, keepdim=True)
+    return (rows - greatest).masked_fill(~member, 0.).exp()
 
 
 @loss_function
@@ -58,8 +72,8 @@ def dist_loss(student: Tensor,
     which positions share a batch does. In 'none' and 'sum' it is added to each valid position, so that 'mean' is the
     loss above.
 
-    Reference: Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, section 4; beta = gamma = 1 and
-    T = 1, on CIFAR-100 2, 2 and T = 4.
+    Reference: Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, section 4; beta = gamma = 1,
+    T = 1, on CIFAR-100 2, 2, T = 4.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.

@@ -23,7 +23,7 @@ def z_score(logits: Tensor, member: Tensor) -> Tensor:
     centred = (centred - centred.sum(1, keepdim=True) / count).masked_fill(~member, 0.)
     # The scale cancels in the result; without it the squares leave the range of float32 long before the logits do.
     scale = centred.detach().abs().amax(1, keepdim=True)
-    flat = scale == 0
+    flat = scale < torch.finfo(scale.dtype).tiny
     centred = centred / scale.masked_fill(flat, 1.)
     variance = centred.square().sum(1, keepdim=True) / count
     scores = (centred / variance.masked_fill(flat, 1.).sqrt()).masked_fill(flat, 0.)
@@ -40,14 +40,17 @@ def standardized(logits: Tensor, groups: Tensor, num_groups: int, mode: Optional
         groups: (N, C, *) the groups of the loss behind it; classes of group -1 are left out.
         num_groups: the last group is the rest.
         mode: None for logits as they are; 'whole' over all classes; 'group' over each group by itself, after which
-            the masses of the groups say little, as all groups have mean 0; 'rest' over the last group alone.
+            the masses of the groups say little, as all groups have mean 0; 'rest' over the last group alone, where the
+            other classes move by the mean of the rest, so that the level of the logits still does not matter.
     """
     if mode is None:
         return logits
     if mode == 'whole':
         return z_score(logits, groups >= 0)
     if mode == 'rest':
-        return z_score(logits, groups == num_groups - 1)
+        rest = groups == num_groups - 1
+        level = logits.masked_fill(~rest, 0.).sum(1, keepdim=True) / rest.sum(1, keepdim=True).clamp(min=1)
+        return z_score(logits - level, rest)
     if mode == 'group':
         for g in range(num_groups):
             logits = z_score(logits, groups == g)

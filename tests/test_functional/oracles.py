@@ -29,8 +29,14 @@ def z_scores(row):
 
 
 def standardized(row, groups, mode):
-    """Z-scores over all classes with a group, over each group, or over the group with the highest number."""
+    """Z-scores over all classes with a group, over each group, or over the rest, the group with the highest number.
+
+    The rest alone takes its mean from the other classes, too.
+    """
     row = list(row)
+    if mode == 'rest':
+        level = mean([x for x, g in zip(row, groups, strict=True) if g == max(groups)])
+        row = [x - level for x in row]
     sets = dict(
         whole=[[i for i, g in enumerate(groups) if g >= 0]],
         group=[[i for i, g in enumerate(groups) if g == h] for h in range(max(groups) + 1)],

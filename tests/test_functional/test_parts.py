@@ -1,0 +1,142 @@
+"""The pieces that the losses are made of: groups, k, z-scores, the core's parts and the reduction."""
+import pytest
+import torch
+from loss_cases import logits
+from torch.testing import assert_close
+
+from mmseg_kd.functional import grouped_kl, k_by_mass, k_by_ratio
+from mmseg_kd.functional.grouping import by_rank
+from mmseg_kd.functional.reduce import reduce_map, valid_positions
+from mmseg_kd.functional.standardize import standardized, z_score
+from mmseg_kd.functional.stochastic_gdkd import random_groups
+
+
+def test_ranks_of_equal_logits_follow_the_classes():
+    assert by_rank(torch.zeros(1, 4), [1, 3]).tolist() == [[0, 1, 1, 2]]
+    assert by_rank(torch.tensor([[1., 0., 1., 0.]]), [2], 'worst').tolist() == [[1, 0, 1, 0]]
+
+
+def test_a_boundary_of_each_position():
+    teacher = torch.tensor([[[3., 0.], [2., 1.], [1., 2.]]])
+    assert by_rank(teacher, [torch.tensor([[1, 2]])]).tolist() == [[[0, 1], [1, 0], [1, 0]]]
+
+
+def test_random_groups_hold_target_and_a_fair_draw():
+    target = torch.full((4000, ), 2)
+    torch.manual_seed(0)
+    groups = random_groups(torch.zeros(4000, 6), target, 3)
+    assert (groups[:, 2] == 0).all() and ((groups == 0).sum(1) == 1).all()
+    assert ((groups == 1).sum(1) == 3).all() and ((groups == -1).sum(1) == 2).all()
+    share = (groups == 1).double().mean(0)
+    assert_close(share[[0, 1, 3, 4, 5]], torch.full((5, ), 0.6, dtype=torch.float64), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize('lead, ratio, expected', [([5., 4., 0., 0., 0.], 3., 2), ([9., 0., 0., 0., 0.], 3., 1),
+                                                   ([0., 0., 0., 0., 0.], 1.5, 1), ([1e4, 5e3, 0., -5e3, -1e4], 2., 3),
+                                                   ([1e4, 0., 0., 0., 0.], 2., 1)])
+def test_k_by_ratio(lead, ratio, expected):
+    for dtype in (torch.float32, torch.float64):
+        assert k_by_ratio(torch.tensor([lead], dtype=dtype), ratio, k_max=3).tolist() == [expected]
+
+
+def test_k_is_at_most_k_max_and_leaves_a_rest():
+    teacher = torch.tensor([[4., 3., 2., 1.]])
+    assert k_by_ratio(teacher, 1., k_max=9).tolist() == [3]
+    assert k_by_ratio(teacher, 1., k_max=2).tolist() == [2]
+    assert k_by_mass(teacher, 1., k_max=9).tolist() == [3]
+    assert k_by_mass(teacher, 0.9999, k_max=2).tolist() == [2]
+
+
+def test_k_by_mass_counts_until_the_mass_is_there():
+    teacher = torch.tensor([[[.5, .97], [.3, .01], [.2, .01], [1e-9, .01]]]).log()
+    for mass, expected in ((.49, [1, 1]), (.79, [2, 1]), (.95, [3, 1]), (.975, [3, 2])):
+        assert k_by_mass(teacher, mass, k_max=3).tolist() == [expected]
+
+
+def test_z_scores_of_each_mode():
+    logit = logits(2, 6, 3) * 10 + 5
+    groups = torch.tensor([0, 0, 1, 1, 1, -1]).view(1, 6, 1).expand(2, 6, 3)
+    whole, group, rest = (standardized(logit, groups, 2, mode) for mode in ('whole', 'group', 'rest'))
+    assert standardized(logit, groups, 2, None) is logit
+
+    def assert_standard(values):
+        assert_close(values.mean(1), torch.zeros(2, 3, dtype=torch.float64))
+        assert_close(values.std(1, correction=0), torch.ones(2, 3, dtype=torch.float64))
+
+    assert_standard(whole[:, :5])
+    assert_standard(group[:, :2])
+    assert_standard(group[:, 2:5])
+    assert_standard(rest[:, 2:5])
+    assert_close(rest[:, :2], logit[:, :2] - logit[:, 2:5].mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize('row', [[0.1, 0.1, 0.1], [7., 0., 0.], [1e4, -1e4, 0.], [1e-30, 0., 0.], [0., 0., 0.]])
+def test_z_scores_without_spread_or_with_any(row):
+    logit = torch.tensor([row], requires_grad=True)
+    member = torch.tensor([[True, row[0] != 7., row[0] != 7.]])  # 7: one member alone
+    scores = z_score(logit, member)
+    gradient, = torch.autograd.grad(scores.square().sum() + scores[0, 0], logit)
+    assert scores.isfinite().all() and gradient.isfinite().all()
+    if row[0] in (0.1, 7., 0.):
+        assert (scores[member] == 0).all()
+        assert (gradient[member] == 0).all()
+
+
+def test_empty_and_single_groups_add_nothing_and_spoil_nothing():
+    student, teacher = (logits(2, 4, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    student.requires_grad_()
+    groups = torch.tensor([[0, 2, 2, 2], [2, 2, 2, 2]])  # group 1 empty, group 0 single or empty
+    parts = grouped_kl(student, teacher, groups, 3, temperature=2.)
+    assert parts.within[0].tolist() == [0, 0] and parts.within[1].tolist() == [0, 0]
+    assert parts.between[1] == 0 and parts.between[0] > 0
+    gradient, = torch.autograd.grad(parts.total.sum(), student)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
+
+
+def test_left_out_classes_might_as_well_not_exist():
+    student, teacher = (logits(2, 5, seed=seed) for seed in (0, 1))
+    for x in (student, teacher):
+        x[:, 4] = 1e4  # and would outweigh all others
+    student.requires_grad_()
+    groups = torch.tensor([[0, 0, 1, 1, -1]]).expand(2, 5)
+    with_it = grouped_kl(student, teacher, groups, 2, temperature=2.).total
+    without = grouped_kl(student[:, :4], teacher[:, :4], groups[:, :4], 2, temperature=2.).total
+    assert_close(with_it, without)
+    gradient, = torch.autograd.grad(with_it.sum(), student)
+    assert (gradient[:, 4] == 0).all()
+    nothing = grouped_kl(student, teacher, torch.full((2, 5), -1), 2).total
+    assert (nothing == 0).all()
+
+
+def test_weights_of_positions_and_groups():
+    student, teacher = (logits(3, 4, seed=seed) for seed in (0, 1))
+    groups = by_rank(teacher, [2])
+    parts = grouped_kl(student, teacher, groups, 2)
+    w = torch.tensor([0., 1., 2.], dtype=torch.float64)
+    total = grouped_kl(student, teacher, groups, 2, w_between=w, w_within=(3., 2 * w)).total
+    assert_close(total, w * parts.between + 3 * parts.within[0] + 2 * w * parts.within[1])
+
+
+def test_the_core_refuses_what_it_does_not_know():
+    x, groups = torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="`divergence` must be 'forward', 'reverse' or 'both', got 'kl'"):
+        grouped_kl(x, x, groups, 1, divergence='kl')
+    with pytest.raises(ValueError, match='`w_within` must hold one weight for each of 1 groups, got 2'):
+        grouped_kl(x, x, groups, 1, w_within=(1., 2.))
+    with pytest.raises(ValueError, match='`standardize` must be'):
+        standardized(x, groups, 1, 'all')
+    with pytest.raises(ValueError, match='`reduction` must be'):
+        reduce_map(x[0], torch.ones(3, dtype=torch.bool), reduction='batchmean')
+
+
+def test_the_mean_counts_valid_positions_and_not_weights():
+    values = torch.tensor([[1., 2., 4., float('inf')]], requires_grad=True)
+    target, weight = torch.tensor([[0, 1, 2, 255]]), torch.tensor([[0., 3., 1., 1.]])
+    valid = valid_positions(torch.zeros(1, 3, 4), target, weight, 255)
+    assert valid.tolist() == [[False, True, True, False]]
+    mean = reduce_map(values, valid, weight)
+    assert mean.item() == (3 * 2 + 4) / 2
+    assert torch.autograd.grad(mean, values)[0].tolist() == [[0., 1.5, 0.5, 0.]]
+    assert valid_positions(torch.zeros(1, 3, 4), target, None, None).all()
+    assert reduce_map(values, valid, weight, 'sum').item() == 10
+    assert reduce_map(values, valid, weight, 'none').tolist() == [[0., 6., 4., 0.]]
