@@ -188,18 +188,24 @@ def _check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int])
     host does not wait, and a violation stops the run at the next synchronisation, as it does for torch's own
     ``cross_entropy``. Under ``torch.vmap`` over the targets a data-dependent check is impossible and is left out.
     """
-    if torch._C._functorch.is_batchedtensor(target):
-        return
     allowed = (target >= 0) & (target < num_classes)
     if ignore_index is not None:
         allowed = allowed | (target == ignore_index)
     expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
     if torch.compiler.is_compiling() or target.device.type != 'cpu':
         torch._assert_async(allowed.all(), expectation)
-    elif not allowed.all():
+    elif not _is_mapped(target) and not allowed.all():
         found = sorted(set(target[~allowed].tolist()))
         raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other labels to '
                          'ignore_index')
+
+
+def _is_mapped(tensor: Tensor) -> bool:
+    """Whether ``torch.vmap`` runs over the tensor, at any depth of torch.func transforms."""
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return functorch.is_batchedtensor(tensor)
 
 
 def _check_target(target: Any, student: Tensor, ignore_index: Optional[int]) -> None:

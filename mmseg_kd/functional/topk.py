@@ -1,4 +1,6 @@
 """How many classes lead: k from the teacher's own distribution."""
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1
     # The mean of the smaller ones, smallest first, in the log domain: behind a lead of 1000 they all underflow.
     log_sum = log_p.flip(1).logcumsumexp(1).flip(1)[:, 1:]
     log_mean = log_sum - (log_p.shape[1] - rank).to(log_p.dtype).log()
-    leads = (log_p[:, :-1] - log_mean >= torch.tensor(ratio, dtype=torch.float64).log().item()) & (rank <= k_max)
+    leads = (log_p[:, :-1] - log_mean >= math.log(ratio)) & (rank <= k_max)
     return (leads * rank).amax(1).clamp(min=1)
 
 
