@@ -51,15 +51,15 @@ def _draw(rng, size, required):
     # Drawn larger and reduced: edges are mixed pixels, as in a photograph.
     scale = 4 if height <= 80 else 2 if height <= 400 else 1
     camera = Camera(
-        focal=width * scale * rng.uniform(.85, 1.1),
-        centre=width * scale * rng.uniform(.42, .58),
-        horizon=height * scale * rng.uniform(.36, .48),
-        eye=rng.uniform(1.3, 1.9),
+        focal=width * scale * rng.uniform(.9, 1.05),
+        centre=width * scale * rng.uniform(.45, .55),
+        horizon=height * scale * rng.uniform(.39, .46),
+        eye=rng.uniform(1.4, 1.8),
         bend=rng.uniform(-.0016, .0016))
     cloudy = rng.random()
     zenith = (1 - cloudy) * np.float32([92, 138, 196]) + cloudy * np.float32([170, 174, 182])
     low_sky = (1 - cloudy) * np.float32([186, 206, 222]) + cloudy * np.float32([208, 208, 208])
-    canvas = Canvas(height * scale, width * scale, camera, rng, low_sky, rng.choice([.002, .005, .01]), scale)
+    canvas = Canvas(height * scale, width * scale, camera, rng, low_sky, rng.choice([.002, .004, .007]), scale)
     sun = int(rng.choice([-1, 1]))
     contrast = (1 - cloudy) * .3 + .06
 
@@ -103,11 +103,11 @@ def _develop(canvas, size):
     height, width = size
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else canvas.image
     ids = canvas.ids[scale // 2::scale, scale // 2::scale].copy()
-    image = image * rng.uniform(.75, 1.12) * (1 + .03 * rng.standard_normal(3)).astype(np.float32)
+    image = image * rng.uniform(.82, 1.1) * (1 + .015 * rng.standard_normal(3)).astype(np.float32)
     v, u = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)[None]
     image = image * (1 - rng.uniform(0, .2) * (u * u + v * v) / 2)[..., None]
-    if rng.random() < .25:
+    if rng.random() < .15:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(.3, .7) * max(height / 128, 1))
-    image = 255 * (np.clip(image, 0, 255) / 255) ** rng.uniform(.85, 1.2)
-    image = image + rng.uniform(1., 4.) * rng.standard_normal(image.shape, np.float32)
+    image = 255 * (np.clip(image, 0, 255) / 255) ** rng.uniform(.92, 1.12)
+    image = image + rng.uniform(.8, 3.) * rng.standard_normal(image.shape, np.float32)
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), ids

@@ -5,9 +5,8 @@ from cityscapesscripts.helpers.labels import name2label
 ID = {name: label.id for name, label in name2label.items()}
 
 # Houses and walls share these: colour alone must not give a class away.
-MASONRY = np.array([[176, 160, 138], [150, 96, 78], [188, 184, 176], [128, 122, 114], [206, 190, 152], [112, 90, 80],
-                    [160, 172, 180], [214, 206, 196]], np.float32)
-FOLIAGE = np.array([[66, 88, 44], [84, 104, 52], [52, 74, 44], [104, 110, 56], [96, 88, 48]], np.float32)
+MASONRY = np.array([[178, 160, 134], [152, 100, 80], [190, 184, 174], [132, 122, 112], [208, 190, 150]], np.float32)
+FOLIAGE = np.array([[66, 90, 44], [84, 106, 52], [54, 78, 44], [98, 104, 54]], np.float32)
 GREYS = np.array([[96, 96, 98], [112, 110, 108], [84, 86, 92], [124, 120, 114]], np.float32)
 # One palette for cars, lorries, buses and trams alike.
 LACQUER = np.array([[196, 196, 198], [60, 62, 66], [112, 116, 122], [150, 34, 34], [38, 60, 112], [190, 160, 60],
@@ -18,6 +17,6 @@ SKIN = np.array([[206, 164, 138], [150, 108, 84], [104, 72, 56]], np.float32)
 GLASS = np.float32([44, 54, 64])
 
 
-def pick(rng, table, spread=.06):
+def pick(rng, table, spread=.035):
     """A colour of ``table`` (N, 3), shifted at random."""
-    return table[rng.integers(len(table))] * (1 + spread * rng.standard_normal(3)) * rng.uniform(.85, 1.12)
+    return table[rng.integers(len(table))] * (1 + spread * rng.standard_normal(3)) * rng.uniform(.92, 1.08)

@@ -30,7 +30,7 @@ def draw_fronts(canvas, street, sun, contrast, required):
         light = 1 + contrast * (-1 if side == sun else .35)
         pieces, z = [], 1.5
         while z < 85:
-            length = rng.uniform(6, 22)
+            length = rng.uniform(10, 26)
             kind = rng.choice(['building', 'wall', 'fence', 'green', 'open'],
                               p=np.array([.62 - .35 * green, .1, .1, .1 + .3 * green, .08 + .05 * green]))
             if promised and side == promised_side and not pieces:
@@ -43,7 +43,7 @@ def draw_fronts(canvas, street, sun, contrast, required):
 
 def _draw_front(canvas, street, side, start, end, kind, light):
     rng = canvas.rng
-    x = street.front(side) + side * rng.uniform(0, 2.5)
+    x = street.front(side) + side * rng.uniform(0, 1.5)
     if kind == 'fence' and rng.random() < .4:
         # A railing at the kerb.
         x = street.edge(side) + side * .35
@@ -144,7 +144,7 @@ class _Things:
 
     def add_traffic(self):
         rng = self.rng
-        busy = rng.uniform(.2, .8)
+        busy = rng.uniform(.2, .7)
         for x, heading in self.street.lanes:
             z = rng.uniform(7, 18)
             while z < 70 and self.canvas.seen(1.8, z, 8):
@@ -188,7 +188,7 @@ class _Things:
     def add_kerb(self, side):
         """Poles, lights, signs and trees at intervals along the kerb."""
         rng, canvas = self.rng, self.canvas
-        z, lamp = rng.uniform(5, 14), rng.random() < .7
+        z, lamp = rng.uniform(7, 15), rng.random() < .7
         while z < 60:
             x = self.street.edge(side) + side * rng.uniform(.3, .7)
             kind = rng.choice(['pole', 'light', 'sign', 'tree', 'none'], p=[.42, .1, .18, .14, .16])
@@ -201,4 +201,4 @@ class _Things:
             elif kind == 'tree' and canvas.seen(4, z, 14):
                 trunk = np.float32([92, 84, 74]) * rng.uniform(.6, 1.3)
                 self._add(z, draw_tree, x + side * .4, z, rng.uniform(3.5, 8), pick(rng, FOLIAGE), trunk)
-            z += rng.uniform(8, 18)
+            z += rng.uniform(9, 20)
