@@ -1,4 +1,4 @@
 """Distilled models: any OpenMMLab model with a teacher, one thin file per library."""
-from .segmentor import DistilledEncoderDecoder
+from .segmentor import DistilledCascadeEncoderDecoder, DistilledEncoderDecoder
 
-__all__ = ['DistilledEncoderDecoder']
+__all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']

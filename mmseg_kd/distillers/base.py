@@ -1,13 +1,19 @@
 """What all distilled models share, whichever library their student is from."""
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
-from .taps import check_tap
+from mmseg_kd.heads import auxiliary_classifier
+
+from .taps import AUX_LOGITS, check_tap
 from .teacher import build_teacher
 from .terms import build_terms
 
-__all__ = ['Distilled']
+__all__ = ['Distilled', 'TERM_PREFIX']
 
 _TRAIN_ONLY = 'distill'
+#: What the names of the distillation losses begin with, in the log.
+TERM_PREFIX = 'distill.'
 
 
 class Distilled:
@@ -21,8 +27,8 @@ class Distilled:
     #: Registry scope of the library that the student is from.
     scope: str
 
-    def _init_distillation(self, teacher: dict, distill: dict, ignore_index: int) -> None:
-        """Build teacher and terms and check that they fit the student.
+    def _init_distillation(self, teacher: dict, distill: dict, dual_head: dict | None, ignore_index: int) -> None:
+        """Build teacher, terms and auxiliary classifier and check that they fit the student.
 
         Raises:
             ValueError: a setting does not fit; the message names it.
@@ -30,10 +36,15 @@ class Distilled:
         terms = build_terms(distill, ignore_index)
         self.teacher = build_teacher(teacher, self.scope, self.data_preprocessor, self.teacher_logits)
         for term in terms.values():
-            check_tap(self, term.student_tap, term.setting, 'student')
+            if dual_head is None or term.student_tap != AUX_LOGITS:
+                check_tap(self, term.student_tap, term.setting, 'student')
             check_tap(self.teacher.model, term.teacher_tap, term.setting, 'teacher')
         self._check_classes(terms)
         self.distill = nn.ModuleDict(dict(terms=terms))
+        if dual_head is not None:
+            if not any(term.student_tap == AUX_LOGITS for term in terms.values()):
+                raise ValueError("`dual_head`: no term trains it; give one of `distill` on='aux_logits', or remove `dual_head`.")
+            self.distill['dual_head'] = auxiliary_classifier(dual_head, self.main_classifier())
         self.register_state_dict_post_hook(_drop_train_only)
         self.register_load_state_dict_post_hook(_forgive_train_only)
 
@@ -41,6 +52,43 @@ class Distilled:
     def terms(self) -> nn.ModuleDict:
         """The distillation terms by name."""
         return self.distill['terms']
+
+    @property
+    def auxiliary_classifier(self) -> nn.Module | None:
+        """The second classifier of a dual head; None without ``dual_head``."""
+        return self.distill['dual_head'] if 'dual_head' in self.distill else None
+
+    def main_classifier(self) -> nn.Module:
+        """The layer that turns the shared features into the main logits; one file per library knows where it is.
+
+        Raises:
+            ValueError: the student has no such layer; the message says why.
+        """
+        raise NotImplementedError
+
+    def parse_losses(self, losses: dict) -> tuple[Tensor, OrderedDict]:
+        """Sum the losses as the library does, and keep the two objectives apart for those who ask.
+
+        Returns:
+            The total, whose attribute ``objectives`` is the pair (supervised, distillation) that it is the sum of, and
+            what is logged. The logged values are detached: the training loop keeps them into the next iteration, and with
+            them it would keep a graph that gradient alignment, which goes backward twice, has not freed.
+        """
+        total, log_vars = super().parse_losses(losses)
+        parts = ([], [])
+        for name, value in log_vars.items():
+            if 'loss' in name and name != 'loss':
+                parts[name.startswith(TERM_PREFIX)].append(value)
+        total.objectives = tuple(sum(part) for part in parts)
+        return total, OrderedDict((name, value.detach()) for name, value in log_vars.items())
+
+    def init_weights(self) -> None:
+        """Initialise the student as if nothing else were there; what trains beside it has its weights already."""
+        distill = self._modules.pop(_TRAIN_ONLY)
+        try:
+            super().init_weights()
+        finally:
+            self._modules[_TRAIN_ONLY] = distill
 
     def train_only_state(self) -> dict[str, Tensor]:
         """State dict of what exists only for training (auxiliary classifiers, adapters)."""

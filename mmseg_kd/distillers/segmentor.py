@@ -1,17 +1,23 @@
 """Distilled segmentors: mmseg's, with a teacher."""
+from contextlib import nullcontext
+
 import torch
-from mmseg.models import EncoderDecoder
+from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.heads.main_logits import main_logits
 from mmseg_kd.registry import MODELS
 
-from .base import Distilled
-from .taps import LOGITS, module_outputs, read_tap
+from .base import TERM_PREFIX, Distilled
+from .main_classifier import main_classifier
+from .taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
 
-__all__ = ['DistilledEncoderDecoder']
+__all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
 
 
 class DistilledSegmentor(Distilled):
@@ -26,10 +32,49 @@ class DistilledSegmentor(Distilled):
         metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
         return model.encode_decode(inputs, metas)
 
+    @property
+    def last_head(self) -> nn.Module:
+        """The decode head whose logits are the prediction."""
+        return self.decode_head
+
+    @property
+    def has_dense_logits(self) -> bool:
+        """Whether a training step makes a map of class logits."""
+        return _is_dense(self.last_head)
+
+    def main_classifier(self) -> nn.Module:
+        """``conv_seg`` of the last head; see :func:`~.main_classifier.main_classifier`."""
+        return main_classifier(self.last_head)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """Losses of the student and of every distillation term.
+
+        Args:
+            inputs: Images (N, 3, H, W).
+            data_samples: Their data samples with ``gt_sem_seg``.
+        """
+        second = self.auxiliary_classifier
+        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
+        with module_outputs(self, [term.student_tap for term in self.terms.values()]) as outputs, shared as features:
+            maps = self.extract_feat(inputs)
+            losses, logits = self._decode_head_losses(maps, data_samples)
+            if self.with_auxiliary_head:
+                losses.update(self._auxiliary_head_forward_train(maps, data_samples))
+        if logits is not None:
+            outputs[LOGITS] = logits
+        if second is not None:
+            outputs[AUX_LOGITS] = second(features[-1])
+        losses.update(self._distill_losses(outputs, inputs, data_samples))
+        return losses
+
     def _check_classes(self, terms: nn.ModuleDict) -> None:
         teacher = self.teacher.model
         for term in terms.values():
-            if LOGITS not in (term.student_tap, term.teacher_tap):
+            if term.student_tap == LOGITS and not self.has_dense_logits:
+                raise ValueError(
+                    f'`{term.setting}`: {type(self.last_head).__name__} computes its losses without a dense map of class logits '
+                    'that could be compared; name a module instead, for instance one of the backbone.')
+            if not {LOGITS, AUX_LOGITS} & {term.student_tap, term.teacher_tap}:
                 continue
             if self.out_channels != teacher.out_channels:
                 raise ValueError(
@@ -44,22 +89,29 @@ class DistilledSegmentor(Distilled):
         """Run the teacher and compute every term.
 
         Args:
-            student: Tap to tensor of the student; ``'logits'`` as its head returns them.
+            student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
             inputs: Images (N, 3, H, W) as the student saw them.
             data_samples: Their data samples with ``gt_sem_seg``.
 
         Returns:
-            ``distill.loss_<name>`` to a scalar, for each term.
+            ``distill.loss_<name>`` to a scalar, for each term. While no term counts the teacher does not run.
         """
-        teacher = self.teacher(inputs, data_samples, {term.teacher_tap for term in self.terms.values()})
+        scales = {name: term.current_scale() for name, term in self.terms.items()}
+        # After the stop of every schedule there is nothing to ask the teacher.
+        teacher = {} if not any(scales.values()) else self.teacher(
+            inputs, data_samples, {term.teacher_tap for term in self.terms.values()})
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
         losses = {}
         for name, term in self.terms.items():
             of_student = read_tap(student, term.student_tap, term.setting, 'student')
+            if scales[name] == 0:
+                # A zero with a graph: the optimizer and DDP see every parameter in every step.
+                losses[f'{TERM_PREFIX}loss_{name}'] = 0. * of_student.sum()
+                continue
             of_teacher = read_tap(teacher, term.teacher_tap, term.setting, 'teacher')
             # Logits are compared where the labels are, features where the student's are.
-            size = target.shape[1:] if term.student_tap == LOGITS else of_student.shape[2:]
-            losses[f'distill.loss_{name}'] = term.scale * term.loss(
+            size = target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else of_student.shape[2:]
+            losses[f'{TERM_PREFIX}loss_{name}'] = scales[name] * term.loss(
                 self._at(of_student, size), self._at(of_teacher, size), _nearest(target, size))
         return losses
 
@@ -76,6 +128,18 @@ def _nearest(target: Tensor, size) -> Tensor:
     return resize(target[:, None].double(), size=tuple(size), mode='nearest', warning=False)[:, 0].long()
 
 
+def _is_dense(head: nn.Module) -> bool:
+    """Whether the head's losses are those of the maps that its ``forward`` returns; query heads have their own way."""
+    own = type(head).loss
+    return own is BaseDecodeHead.loss or own is BaseCascadeDecodeHead.loss
+
+
+def _dense_losses(head: nn.Module, data_samples: list, *inputs) -> tuple[dict[str, Tensor], Tensor]:
+    """Losses and main logits of a dense head: mmseg's ``head.loss`` with its logits not thrown away."""
+    outputs = head.forward(*inputs)
+    return head.loss_by_feat(outputs, data_samples), main_logits(head, outputs)
+
+
 @MODELS.register_module()
 class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
     """mmseg's ``EncoderDecoder``, distilled from a teacher while it trains.
@@ -86,31 +150,70 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
     Args:
         teacher: ``dict(config=..., checkpoint=...)``. ``config`` is a path, a ``'mmseg::...'`` name, a dict or a Config;
             ``checkpoint`` a file or URL (absent: random weights, with a warning).
-        distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits'))``; ``on`` is ``'logits'``, a
-            module's name, or a (student, teacher) pair of those.
+        distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', schedule=None))``; ``on`` is
+            ``'logits'``, ``'aux_logits'``, a module's name, or a (student, teacher) pair of those; ``schedule`` is
+            ``dict(warmup=..., stop=..., by_epoch=False)`` (see :class:`~.schedule.Schedule`).
+        dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms with
+            ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists only
+            while training: no output, key or parameter of the trained student knows of it.
         **kwargs: Arguments of ``EncoderDecoder``.
 
     Raises:
-        ValueError: teacher, checkpoint or a term does not fit; the message names the setting and the way out.
+        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way out.
     """
 
-    def __init__(self, *args, teacher: dict, distill: dict, **kwargs):
+    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self._init_distillation(teacher, distill, self.decode_head.ignore_index)
+        self._init_distillation(teacher, distill, dual_head, self.decode_head.ignore_index)
 
-    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Losses of the student and of every distillation term.
+    def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor | None]:
+        if _is_dense(self.decode_head):
+            losses, logits = _dense_losses(self.decode_head, data_samples, maps)
+        else:
+            losses, logits = self.decode_head.loss(maps, data_samples, self.train_cfg), None
+        return add_prefix(losses, 'decode'), logits
 
-        Args:
-            inputs: Images (N, 3, H, W).
-            data_samples: Their data samples with ``gt_sem_seg``.
-        """
-        with module_outputs(self, [term.student_tap for term in self.terms.values()]) as outputs:
-            features = self.extract_feat(inputs)
-            head_outputs = self.decode_head(features)
-            losses = add_prefix(self.decode_head.loss_by_feat(head_outputs, data_samples), 'decode')
-            if self.with_auxiliary_head:
-                losses.update(self._auxiliary_head_forward_train(features, data_samples))
-        outputs[LOGITS] = main_logits(self.decode_head, head_outputs)
-        losses.update(self._distill_losses(outputs, inputs, data_samples))
-        return losses
+
+@MODELS.register_module()
+class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
+    """mmseg's ``CascadeEncoderDecoder``, distilled from a teacher while it trains.
+
+    Logits and features are the last stage's. PointRend's last stage has no map of logits, only sampled points: there the
+    logits are those that it refines, and a dual head is refused.
+
+    Args:
+        teacher: See :class:`DistilledEncoderDecoder`, as for ``distill`` and ``dual_head``.
+        **kwargs: Arguments of ``CascadeEncoderDecoder``.
+
+    Raises:
+        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way out.
+    """
+
+    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._init_distillation(teacher, distill, dual_head, self.last_head.ignore_index)
+
+    @property
+    def last_head(self) -> nn.Module:
+        """The head of the last stage."""
+        return self.decode_head[-1]
+
+    @property
+    def has_dense_logits(self) -> bool:
+        """True: the first stage of every cascade is dense."""
+        return True
+
+    def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor]:
+        first = self.decode_head[0]
+        stage, logits = _dense_losses(first, data_samples, maps)
+        losses = add_prefix(stage, 'decode_0')
+        for index in range(1, self.num_stages):
+            # mmseg runs the stage before once more (dropout and batch statistics move); so do we, to train as it does.
+            previous = first.forward(maps) if index == 1 else self.decode_head[index - 1].forward(maps, previous)
+            head = self.decode_head[index]
+            if _is_dense(head):
+                stage, logits = _dense_losses(head, data_samples, maps, previous)
+            else:
+                stage, logits = head.loss(maps, previous, data_samples, self.train_cfg), previous
+            losses.update(add_prefix(stage, f'decode_{index}'))
+        return losses, logits

@@ -5,13 +5,20 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-__all__ = ['LOGITS', 'check_tap', 'module_outputs', 'read_tap']
+__all__ = ['AUX_LOGITS', 'LOGITS', 'check_tap', 'module_outputs', 'read_tap']
 
 LOGITS = 'logits'
+AUX_LOGITS = 'aux_logits'
 
 
 def check_tap(model: nn.Module, tap: str, setting: str, whose: str) -> None:
     """Refuse a tap that ``model`` does not have.
+
+    Args:
+        model: Student or teacher.
+        tap: What a term reads.
+        setting: Name of the term's setting, for the message.
+        whose: ``'student'`` or ``'teacher'``.
 
     Raises:
         ValueError: ``tap`` is neither ``'logits'`` nor the name of a module.
@@ -19,6 +26,10 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str) -> None:
     names = [name for name, _ in model.named_modules() if name]
     if tap == LOGITS or tap in names:
         return
+    if tap == AUX_LOGITS:
+        raise ValueError(f"`{setting}`: the {whose} has no 'aux_logits': " + (
+            "add dual_head=dict(kind='linear') to the model." if whose == 'student' else
+            "only the student has a dual head; write on='aux_logits' or on=('aux_logits', 'logits')."))
     near = difflib.get_close_matches(tap, names, n=3, cutoff=0.5) or [name for name in names if '.' not in name]
     raise ValueError(f"`{setting}`: the {whose} has nothing to read at {tap!r}; expected 'logits' or the name of one of its "
                      f'modules, for instance {near}. model.named_modules() lists them all.')
@@ -30,7 +41,7 @@ def module_outputs(model: nn.Module, names: Collection[str]) -> Iterator[dict[st
 
     Args:
         model: The model that owns the modules.
-        names: Names of modules; ``'logits'`` is passed over, it is no module.
+        names: Names of modules; ``'logits'`` and ``'aux_logits'`` are passed over, they are no modules.
 
     Yields:
         A dict from name to the module's latest output, filled as the block runs.
@@ -42,7 +53,8 @@ def module_outputs(model: nn.Module, names: Collection[str]) -> Iterator[dict[st
             outputs[name] = output
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names if name != LOGITS]
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names
+               if name not in (LOGITS, AUX_LOGITS)]
     try:
         yield outputs
     finally:

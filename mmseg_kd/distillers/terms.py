@@ -5,11 +5,12 @@ from torch import nn
 
 from mmseg_kd.registry import MODELS
 
-from .taps import LOGITS
+from .schedule import Schedule, read_schedule
+from .taps import AUX_LOGITS, LOGITS
 
 __all__ = ['DistillTerm', 'build_terms']
 
-_SETTINGS = ('loss', 'on')
+_SETTINGS = ('loss', 'on', 'schedule')
 
 
 class DistillTerm(nn.Module):
@@ -18,20 +19,23 @@ class DistillTerm(nn.Module):
     Args:
         name: Its key in ``distill``; it is logged as ``distill.loss_<name>``.
         loss: A built loss, called as ``loss(student, teacher, target)``.
-        student_tap: What it reads of the student: ``'logits'`` or a module's name.
-        teacher_tap: The same of the teacher.
+        student_tap: What it reads of the student: ``'logits'``, ``'aux_logits'`` or a module's name.
+        teacher_tap: The same of the teacher, which has no ``'aux_logits'``.
+        schedule: When it counts; None: always.
 
     Attributes:
-        scale: Factor on the loss, 1 unless a schedule changes it.
+        scale: Factor on the loss: 1, or what :class:`mmseg_kd.engine.DistillScheduleHook` makes of the schedule; None
+            until the hook has spoken.
     """
 
-    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str):
+    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str, schedule: Schedule | None = None):
         super().__init__()
         self.name = name
         self.loss = loss
         self.student_tap = student_tap
         self.teacher_tap = teacher_tap
-        self.scale = 1.
+        self.schedule = schedule
+        self.scale: float | None = 1. if schedule is None else None
 
     @property
     def setting(self) -> str:
@@ -39,11 +43,22 @@ class DistillTerm(nn.Module):
         return f'distill.{self.name}.on'
 
     def extra_repr(self) -> str:
-        return f'student_tap={self.student_tap!r}, teacher_tap={self.teacher_tap!r}'
+        return f'student_tap={self.student_tap!r}, teacher_tap={self.teacher_tap!r}, schedule={self.schedule}'
+
+    def current_scale(self) -> float:
+        """Factor of this step.
+
+        Raises:
+            ValueError: the term has a schedule and nothing that applies it.
+        """
+        if self.scale is None:
+            raise ValueError(f"`distill.{self.name}.schedule`: nothing applies it. Train with our tools/train.py, or add "
+                             "custom_hooks=[dict(type='mmseg_kd.DistillScheduleHook')] to the config.")
+        return self.scale
 
 
 def build_terms(distill: dict, ignore_index: int) -> nn.ModuleDict:
-    """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits'), ...)``.
+    """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', schedule=None), ...)``.
 
     Args:
         distill: The terms by name.
@@ -73,11 +88,13 @@ def _build_term(name: str, settings: dict, ignore_index: int) -> DistillTerm:
     loss = MODELS.build(settings['loss'])
     if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
-    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where))
+    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), read_schedule(settings.get('schedule'), where))
 
 
 def _taps(on, where: str) -> tuple[str, str]:
-    pair = (on, on) if isinstance(on, str) else tuple(on) if isinstance(on, (list, tuple)) else ()
+    # Only the student has a second classifier; it learns the teacher's only logits.
+    pair = (on, LOGITS) if on == AUX_LOGITS else (on, on) if isinstance(on, str) else tuple(on) if isinstance(on, (list, tuple)) else ()
     if len(pair) != 2 or not all(isinstance(tap, str) for tap in pair):
-        raise ValueError(f"`{where}.on`: expected 'logits', a module's name, or a (student, teacher) pair of those, got {on!r}.")
+        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, or a (student, teacher) pair of those, "
+                         f'got {on!r}.')
     return pair

@@ -1,5 +1,6 @@
-"""Hooks that distilled training needs of mmengine's Runner."""
+"""Hooks and optimizer wrappers that distilled training needs of mmengine's Runner."""
 from .exact_resume import ExactResumeHook
+from .schedule_hook import DistillScheduleHook
 from .train_only_state import TrainOnlyStateHook
 
-__all__ = ['ExactResumeHook', 'TrainOnlyStateHook']
+__all__ = ['DistillScheduleHook', 'ExactResumeHook', 'TrainOnlyStateHook']

@@ -1,0 +1,65 @@
+"""The second classifier of a dual head (DHKD)."""
+import zlib
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ['auxiliary_classifier']
+
+_KINDS = ('linear', 'nonlinear')
+_HIDDEN, _DROPOUT, _STD = 200, 0.1, 0.01
+
+
+def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Module:
+    """Build a second classifier on the features of an existing one.
+
+    The linear one is what the main classifier is: one layer of the same form, Normal(0, 0.01) and zero bias. The
+    nonlinear one maps to 200 features, dropout 0.1, BatchNorm, ReLU, and from there to the classes (Yang et al., "Dual-Head
+    Knowledge Distillation": linear for ImageNet, nonlinear for CIFAR-100).
+
+    Its weights follow from torch's seed and from nothing else: the order in which a model is built does not change them,
+    and they change no random number that the model draws.
+
+    Args:
+        settings: ``dict(kind='linear'|'nonlinear')``.
+        main: The main classifier, a linear layer or a convolution; it is read, not changed.
+
+    Returns:
+        A module from the main classifier's input, (N, D) or (N, D, H, W), to logits of the main classifier's shape.
+
+    Raises:
+        ValueError: another kind, or an unknown setting.
+    """
+    if not isinstance(settings, dict) or set(settings) != {'kind'} or settings['kind'] not in _KINDS:
+        raise ValueError(f"`dual_head`: expected dict(kind='linear') or dict(kind='nonlinear'), got {settings!r}.")
+    with torch.random.fork_rng(devices=[]):
+        # A stream of its own: the seed alone would repeat the numbers that the student's first layer got.
+        # Only the CPU generator, which alone is restored: torch.manual_seed would reach the GPUs as well.
+        torch.default_generator.manual_seed(_seed())
+        if settings['kind'] == 'linear':
+            classifier = _like(main)
+        elif isinstance(main, nn.Conv2d):
+            classifier = nn.Sequential(
+                nn.Conv2d(main.in_channels, _HIDDEN, 1), nn.Dropout2d(_DROPOUT), nn.BatchNorm2d(_HIDDEN),
+                nn.ReLU(inplace=True), _like(main, _HIDDEN))
+        else:
+            classifier = nn.Sequential(
+                nn.Linear(main.in_features, _HIDDEN), nn.Dropout(_DROPOUT), nn.BatchNorm1d(_HIDDEN),
+                nn.ReLU(inplace=True), _like(main, _HIDDEN))
+        last = classifier if settings['kind'] == 'linear' else classifier[-1]
+        nn.init.normal_(last.weight, std=_STD)
+        nn.init.zeros_(last.bias)
+    return classifier
+
+
+def _like(main: nn.Conv2d | nn.Linear, features: int | None = None) -> nn.Conv2d | nn.Linear:
+    """A new layer of the form of ``main``, perhaps with another number of input features."""
+    if isinstance(main, nn.Linear):
+        return nn.Linear(features or main.in_features, main.out_features)
+    return nn.Conv2d(features or main.in_channels, main.out_channels, main.kernel_size, main.stride, main.padding, main.dilation)
+
+
+def _seed() -> int:
+    entropy = (torch.initial_seed() % 2**64, zlib.crc32(b'mmseg_kd.dual_head'))
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
