@@ -1,0 +1,92 @@
+"""The table of k per class, through the command line, against explicit loops over the same pixels."""
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from mmseg_kd.losses import GDKDLoss
+
+TOOL = 'tools/analysis/measure_topk.py'
+
+
+@pytest.fixture(scope='module')
+def teacher(mini_cityscapes, tmp_path_factory):
+    """Config file, checkpoint and model of a small random teacher whose logits are spread enough to prefer classes."""
+    folder = tmp_path_factory.mktemp('teacher')
+    config = tiny.run_config(tiny.segmentor(), mini_cityscapes)
+    config.dump(folder / 'teacher.py')
+    model = tiny.build(config.model)
+    spread = torch.stack([logits.std() for logits, _ in _images(model.eval(), config)]).mean()
+    with torch.no_grad():
+        model.decode_head.conv_seg.weight.mul_(2. / spread)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'teacher.pth')
+    return folder, model, config
+
+
+def _images(model, config):
+    """Logits (C, H, W) and labels of the validation images."""
+    from mmengine.registry import DATASETS
+    dataset = DATASETS.build({**config.val_dataloader.dataset, '_scope_': 'mmseg'})
+    for item in dataset:
+        data = model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]), False)
+        with torch.no_grad():
+            logits = model.encode_decode(data['inputs'], [item['data_samples'].metainfo])[0]
+        yield logits, item['data_samples'].gt_sem_seg.data[0]
+
+
+def _pixels(model, config):
+    """Probabilities of each labelled pixel."""
+    for logits, labels in _images(model, config):
+        yield from logits.softmax(0).movedim(0, -1)[labels != 255].double().numpy()
+
+
+def _by_mass(p, mass, k_max):
+    k, held = 0, 0.
+    while k < k_max and (k == 0 or held < mass):
+        held += sorted(p, reverse=True)[k]
+        k += 1
+    return k
+
+
+def test_measures_the_table_that_gdkd_reads(teacher, tmp_path):
+    folder, model, config = teacher
+    out = tmp_path / 'new' / 'table.json'
+    done = tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--mass', 0.8, '--k-max', 9)
+    table = json.loads(out.read_text())
+    total, positions = np.zeros(19), np.zeros(19)
+    for p in _pixels(model, config):
+        total[p.argmax()] += _by_mass(p, 0.8, 9)
+        positions[p.argmax()] += 1
+    seen = positions > 0
+    assert 1 < seen.sum() < 19  # some classes are predicted, some never
+    mean = np.where(seen, total / np.maximum(positions, 1), total.sum() / positions.sum())
+    assert len(set(np.round(mean))) > 1
+    assert table['positions'] == positions.tolist()
+    assert table['mean_k'] == pytest.approx(mean.tolist(), abs=0.02)  # a pixel may lie on the edge in float32
+    assert table['k'] == [round(k) for k in table['mean_k']]
+    assert table['rule'] == dict(mass=0.8) and table['k_max'] == 9 and table['temperature'] == 1
+    assert table['classes'][0] == 'road' and 'road' in done.stdout
+    loss = GDKDLoss(k=str(out))
+    assert loss.k == tuple(table['k'])
+    assert loss(torch.randn(2, 19, 4), torch.randn(2, 19, 4)).isfinite()
+
+
+def test_measures_by_ratio_on_some_images(teacher, tmp_path):
+    folder, _, _ = teacher
+    out = tmp_path / 'table.json'
+    tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--ratio', 2.5, '--temperature', 4,
+                 '--images', 1)
+    table = json.loads(out.read_text())
+    assert table['rule'] == dict(ratio=2.5) and table['temperature'] == 4
+    assert 0 < sum(table['positions']) <= 32 * 64
+    assert all(1 <= k <= 5 for k in table['k'])
+
+
+def test_refuses(teacher, tmp_path):
+    folder, _, _ = teacher
+    out = tmp_path / 'table.json'
+    done = tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--mass', 1.5, check=False)
+    assert done.returncode and '`--mass` must be above 0 and at most 1, got 1.5' in done.stdout
+    assert not out.exists()

@@ -1,0 +1,122 @@
+"""Measure how many classes a teacher means at a position, per class: the table `k` of GDKDLoss.
+
+    python tools/analysis/measure_topk.py teacher_config.py teacher.pth --out table.json --mass 0.95 --k-max 5
+
+Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``: for each class the mean k over the labelled
+positions where the teacher predicts that class, rounded. A class that it never predicts gets the mean over all.
+"""
+import argparse
+import json
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.distillers.config import student_config
+from mmseg_kd.functional import k_by_mass, k_by_ratio
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure k per class of a teacher', epilog=__doc__.split('\n\n')[1])
+    parser.add_argument('config', help="the teacher's config; its val_dataloader gives the images")
+    parser.add_argument('checkpoint', help="the teacher's checkpoint")
+    parser.add_argument('--out', required=True, help='JSON file to write')
+    rule = parser.add_mutually_exclusive_group()
+    rule.add_argument('--mass', type=float, default=0.95,
+                      help='k is the fewest classes that hold this share of the probability (default 0.95)')
+    rule.add_argument('--ratio', type=float,
+                      help='k is the last rank at least this many times as probable as the mean of those below')
+    parser.add_argument('--k-max', type=int, default=5, help='the largest k at a position (default 5)')
+    parser.add_argument('--temperature', type=float, default=1.,
+                        help='softens the distribution first; take that of the loss to see what it sees (default 1)')
+    parser.add_argument('--images', type=int, help='measure on this many images only (default: all)')
+    parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    args = parser.parse_args()
+    if not 0 < args.mass <= 1:
+        raise ValueError(f'`--mass` must be above 0 and at most 1, got {args.mass}')
+    for name in ('ratio', 'k_max', 'temperature', 'images'):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ValueError(f'`--{name.replace("_", "-")}` must be positive, got {value}')
+    return args
+
+
+@torch.no_grad()
+def logits_and_validity(model: nn.Module, data: dict, ignore_index: int) -> Tuple[Tensor, Tensor]:
+    """Logits (N, C, H, W) of a batch as the data loader gives it, and which positions are labelled (N, H, W)."""
+    data = model.data_preprocessor(data, False)
+    logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']]).float()
+    labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']]).float()
+    # Test pipelines resize the image and leave the labels as they are.
+    labels = F.interpolate(labels, size=logits.shape[2:], mode='nearest')
+    return logits, labels[:, 0].to(logits.device) != ignore_index
+
+
+def measure(model: nn.Module, batches: Iterable[dict], k_of: Callable[[Tensor], Tensor],
+            ignore_index: int) -> Dict[str, list]:
+    """Sum k and count positions by the class that the model predicts."""
+    num_classes = model.decode_head[-1].out_channels if isinstance(
+        model.decode_head, nn.ModuleList) else model.decode_head.out_channels
+    if num_classes < 3:
+        raise ValueError(f'the teacher must have at least 3 classes for a choice of k, got {num_classes}')
+    total, positions = torch.zeros(2, num_classes, dtype=torch.float64)
+    for data in batches:
+        logits, valid = logits_and_validity(model, data, ignore_index)
+        predicted, k = logits.argmax(1)[valid].cpu(), k_of(logits)[valid].cpu()
+        total += torch.bincount(predicted, weights=k.double(), minlength=num_classes)
+        positions += torch.bincount(predicted, minlength=num_classes)
+    if not positions.any():
+        raise ValueError('`config`: its val_dataloader has no labelled position')
+    mean = torch.where(positions > 0, total / positions, total.sum() / positions.sum())
+    return dict(k=mean.round().long().tolist(), mean_k=mean.tolist(), positions=positions.long().tolist())
+
+
+def first_images(loader: Iterable[dict], images: int) -> Iterable[dict]:
+    """Batches until the given number of images is reached."""
+    seen = 0
+    for data in loader:
+        yield data
+        seen += len(data['inputs'])
+        if images and seen >= images:
+            return
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    model = MODELS.build(student_config(cfg.model))
+    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    model.eval().to(args.device)
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+
+    def k_of(logits: Tensor) -> Tensor:
+        if args.ratio is not None:
+            return k_by_ratio(logits, args.ratio, args.k_max, args.temperature)
+        return k_by_mass(logits, args.mass, args.k_max, args.temperature)
+
+    table = measure(model, first_images(loader, args.images), k_of, loader.dataset.ignore_index)
+    table.update(
+        classes=loader.dataset.metainfo['classes'],
+        rule=dict(mass=args.mass) if args.ratio is None else dict(ratio=args.ratio),
+        k_max=args.k_max, temperature=args.temperature, config=args.config, checkpoint=args.checkpoint)
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(table, indent=2) + '\n')
+    for name, k, mean, count in zip(table['classes'], table['k'], table['mean_k'], table['positions'], strict=True):
+        print(f'{name:>20}  k {k}  mean {mean:.2f}  over {count} positions')
+    print(f'written to {out}')
+
+
+if __name__ == '__main__':
+    main()
