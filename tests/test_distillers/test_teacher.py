@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 from mmengine.config import Config
-from tiny import batch, build, distilled, preprocessor, segmentor
+from tiny import batch, build, build_part, distilled, preprocessor, segmentor
 
 from mmseg_kd.distillers.config import read_config, student_config
 from mmseg_kd.distillers.normalization import Renormalize
@@ -206,8 +206,7 @@ def test_a_head_itself_cannot_be_tapped():
     dict(mean=[1., 2., 3.], std=[4., 5., 6.], bgr_to_rgb=False), dict(pad_val=7, mean=[0.] * 3)],
     ids=['constants', 'channels', 'both', 'padding'])
 def test_teacher_sees_what_its_own_preprocessor_makes(theirs):
-    from mmseg.registry import MODELS
-    ours, own = (MODELS.build(preprocessor(size=(40, 72), **settings)) for settings in (dict(), theirs))
+    ours, own = (build_part(preprocessor(size=(40, 72), **settings)) for settings in (dict(), theirs))
     got = ours(batch(), True)
     wanted = own(batch(), True)['inputs']
     renormalize = Renormalize(ours, own)
@@ -216,8 +215,7 @@ def test_teacher_sees_what_its_own_preprocessor_makes(theirs):
 
 
 def test_equal_preprocessors_share_the_images():
-    from mmseg.registry import MODELS
-    first, second = (MODELS.build(preprocessor()) for _ in range(2))
+    first, second = (build_part(preprocessor()) for _ in range(2))
     inputs = torch.rand(1, 3, 32, 64)
     assert Renormalize(first, second)(inputs) is inputs
 
