@@ -1,6 +1,6 @@
 """The shell around a loss function: settings in, scalar out."""
 import inspect
-from typing import Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar, Dict, Optional
 
 from torch import Tensor, nn
 
@@ -23,31 +23,27 @@ class DistillationLoss(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
     needs_target: ClassVar[bool] = False
+    _defaults: ClassVar[Dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
-        # For help(), editors and mmengine: the signature that the settings amount to.
-        parameters = [
+        cls._defaults = dict(settings_of(cls.function), loss_weight=1.)
+        # For help() and editors: the signature that the settings amount to.
+        cls.__signature__ = inspect.Signature([
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            for name, default in cls._known().items()
-        ]
-        cls.__signature__ = inspect.Signature(parameters)
-
-    @classmethod
-    def _known(cls) -> dict:
-        return dict(settings_of(cls.function), loss_weight=1.)
+            for name, default in cls._defaults.items()
+        ])
 
     def __init__(self, **settings) -> None:
         super().__init__()
-        known = self._known()
-        check_settings(type(self).__name__, tuple(known), settings)
-        for name, default in known.items():
+        check_settings(type(self).__name__, tuple(self._defaults), settings)
+        for name, default in self._defaults.items():
             setattr(self, name, settings.get(name, default))
 
     @property
     def settings(self) -> dict:
         """The settings as they are now, without ``loss_weight``: what ``function`` is called with."""
-        return {name: getattr(self, name) for name in self._known() if name != 'loss_weight'}
+        return {name: getattr(self, name) for name in self._defaults if name != 'loss_weight'}
 
     def forward(self,
                 student: Tensor,
@@ -75,4 +71,4 @@ class DistillationLoss(nn.Module):
         return loss if avg_factor is None else loss / avg_factor
 
     def extra_repr(self) -> str:
-        return ', '.join(f'{name}={getattr(self, name)!r}' for name in self._known())
+        return ', '.join(f'{name}={getattr(self, name)!r}' for name in self._defaults)

@@ -18,6 +18,8 @@ from mmseg_kd.functional import (
 from mmseg_kd.functional.dkd import dkd_map
 from mmseg_kd.functional.grouping import by_rank, target_and_rest
 
+pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
+
 SOFTMAX = ('kd', 'dkd', 'gdkd', 'gdkd3', 'stochastic_gdkd', 'dgkd', 'dist')
 
 

@@ -4,6 +4,8 @@ import torch
 from loss_cases import FAMILY, NUM_CLASSES, VARIANTS, each_loss, labels, logits, maps, value_and_gradient
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
+
 TO_COMPILE = FAMILY + [case for case in VARIANTS if 'ratio' in case.name or '(' in case.name or 'rest' in case.name]
 
 
