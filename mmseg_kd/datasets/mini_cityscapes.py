@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .scene import LEAST_SIZE, draw_scene
 
 # Goes up whenever the same settings draw other pixels, so that an old directory is not taken for a new one.
-VERSION = 1
+VERSION = 2
 MANIFEST = 'mini_cityscapes.json'
 # Invented names, so that nobody takes a file for a real Cityscapes picture. Other cities in every split, as there.
 CITIES = {

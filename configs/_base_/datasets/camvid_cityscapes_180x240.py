@@ -3,6 +3,7 @@ dataset_type = 'CityscapesDataset'
 data_root = 'data/camvid_cityscapes'
 img_scale = (480, 360)  # width, height
 crop_size = (180, 240)  # height, width
+batch_size = 4
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -20,7 +21,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=batch_size,
     num_workers=0,
     persistent_workers=False,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -4,6 +4,7 @@ dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes'
 img_scale = (2048, 1024)  # width, height
 crop_size = (512, 1024)  # height, width
+batch_size = 4
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -21,7 +22,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=batch_size,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

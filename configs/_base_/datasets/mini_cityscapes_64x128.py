@@ -2,6 +2,7 @@
 # For the real thing change data_root and take cityscapes_512x1024.py.
 dataset_type = 'CityscapesDataset'
 data_root = 'data/mini_cityscapes'
+batch_size = 8
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -15,7 +16,7 @@ test_pipeline = [
 ]
 # Pictures this small are read faster than worker processes can hand them over.
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=batch_size,
     num_workers=0,
     persistent_workers=False,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -54,7 +54,8 @@ def draw_building(canvas, x, side, start, end, height, light):
 def draw_wall(canvas, x, side, start, end, height, light):
     """A free-standing wall: the masonry of a house without its windows and its height."""
     rng = canvas.rng
-    colour, owner = pick(rng, MASONRY), ID['wall']
+    # Bare concrete, or the masonry of the houses.
+    colour, owner = pick(rng, GREYS * 1.45 if rng.random() < .5 else MASONRY), ID['wall']
     rough, grain = rng.uniform(.06, .2), canvas.pixels_per_metre(start) * .4
     canvas.solid(gable(x, side, start, .5, 0, height), colour * .7, owner, rough=rough, grain=grain)
     face = facade(x, start, end, 0, height)
@@ -70,13 +71,14 @@ def draw_wall(canvas, x, side, start, end, height, light):
 def draw_fence(canvas, x, side, start, end, height, light):
     """Bars or mesh: what is behind shows through, yet the whole outline is fence, as Cityscapes annotates it."""
     rng = canvas.rng
-    colour = pick(rng, np.concatenate([GREYS * .7, MASONRY, FOLIAGE * .8])) * light
+    colour = pick(rng, np.concatenate([GREYS * .6, GREYS * 1.9, MASONRY[:2], FOLIAGE[:2] * .8])) * light
     face = facade(x, start, end, 0, height)
-    canvas.solid(face, colour, ID['fence'], alpha=rng.uniform(.2, .6), rough=.1)
-    gap = rng.uniform(.4, .9)
+    canvas.solid(face, colour, ID['fence'], alpha=rng.uniform(.15, .4), rough=.1)
+    # Too fine for the picture, the bars would melt into a plain surface.
+    gap = rng.uniform(.35, .6) * canvas.stout
     z = start
     while z < end:
-        canvas.post(x, z, 0, height, .09, colour, ID['fence'], least=.7)
+        canvas.post(x, z, 0, height, .09 * canvas.stout, colour, ID['fence'], least=.8)
         z += gap * max(1., z / 12)
     for v in (.08, .55, .94) if rng.random() < .6 else (.94,):
         canvas.solid(patch(face, 0, v, 1, v + .06), colour)

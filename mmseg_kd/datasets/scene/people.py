@@ -41,7 +41,7 @@ def draw_person(canvas, x, z, sun):
                      pick(rng, CLOTH), owner)
 
 
-def draw_bicycle(canvas, pose, rider=None, motor=False):
+def draw_bicycle(canvas, pose, rider=False, motor=False):
     """A bicycle or (``motor``) a motorcycle; ``rider`` True seats somebody on it.
 
     The whole wheel belongs to the bicycle although the street shows between the spokes, as Cityscapes annotates it.
@@ -89,20 +89,21 @@ def _draw_rider(canvas, pose, motor):
     hip, knee, foot = (-.2, .9), (.22, .68), (.05, .2)
     shoulder = (-.2 + lean, 1.45)
     for side in (-.16, .16):
-        canvas.bar(pose.at(*_on(hip, side)), pose.at(*_on(knee, side)), .17 * canvas.stout, trousers, owner)
-        canvas.bar(pose.at(*_on(knee, side)), pose.at(*_on(foot, side)), .13 * canvas.stout, trousers, owner)
+        canvas.bar(pose.at(*_beside(hip, side)), pose.at(*_beside(knee, side)), .17 * canvas.stout, trousers, owner)
+        canvas.bar(pose.at(*_beside(knee, side)), pose.at(*_beside(foot, side)), .13 * canvas.stout, trousers, owner)
     half = .22 * canvas.stout ** .5
     across = np.array([1., 0, 0]) * pose.size
     low, high = pose.at(hip[0], 0, hip[1] - .08), pose.at(shoulder[0], 0, shoulder[1])
     torso = np.array([low - .17 * across, low + .17 * across, high + half * across, high - half * across])
     canvas.solid(torso, jacket, owner, rough=.08)
     for side in (-.24, .24):
-        canvas.bar(pose.at(*_on(shoulder, side)), pose.at(.4, side, 1.08), .12 * canvas.stout, jacket * .9, owner)
+        canvas.bar(pose.at(*_beside(shoulder, side)), pose.at(.4, side, 1.08), .12 * canvas.stout, jacket * .9, owner)
     head = pose.at(shoulder[0] + .08, 0, 1.62)
     canvas.solid(disc(head, .15 * pose.size, across / pose.size, UP), skin, owner)
     helmet = pick(rng, LACQUER) if motor or rng.random() < .6 else np.float32([50, 40, 34])
     canvas.solid(disc(head + .05 * UP, .16 * pose.size, across / pose.size, UP * .8), helmet, owner)
 
 
-def _on(point, side):
+def _beside(point, side):
+    """(forward, up) in the middle of the machine to (forward, right, up) at one of its sides."""
     return point[0], side, point[1]

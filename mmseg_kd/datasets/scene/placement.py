@@ -159,10 +159,10 @@ class _Things:
     def add_parked_two_wheelers(self, side):
         """A short row, more or less square to the view."""
         rng = self.rng
-        if rng.random() > .5:
+        if rng.random() > .65:
             return
         kind, x = rng.choice(list(_TWO_WHEELERS)), self.street.on_pavement(side, rng)
-        z, heading = in_view(x) + rng.uniform(-1, 4), rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, .4)
+        z, heading = in_view(x) + rng.uniform(-1, 3), rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, .4)
         for _ in range(rng.integers(1, 4)):
             self._add_vehicle(kind, x, z, heading)
             x, z = x + rng.normal(0, .1), z + .9
