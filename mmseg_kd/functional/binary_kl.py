@@ -35,7 +35,7 @@ def binary_kl_loss(student: Tensor,
     z and v are the logits of student and teacher, B a Bernoulli distribution, sigma the logistic function. Unlike the
     softmax losses it sees the level of the logits.
 
-    Reference: Yang et al., dual-head knowledge distillation (DHKD), the BinaryKL term; T = 2.
+    Reference: Yang et al., Dual-Head Knowledge Distillation, 2024 (arXiv 2411.08937), the BinaryKL loss; T = 2.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. C may be 1.

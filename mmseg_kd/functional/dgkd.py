@@ -9,7 +9,7 @@ from .dkd import dkd_map
 from .grouped import GroupedKL, group_log_probs
 from .grouping import target_and_rest
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import z_score
 
 # Two gradients that differ by less than this everywhere are one: float32 probabilities do not
 # resolve it, and the division by its square would only amplify rounding.
@@ -95,9 +95,10 @@ def dgkd_map(student: Tensor,
              cap: Optional[float] = None,
              standardize: Optional[str] = None) -> DGKDMap:
     """DGKD per position, of checked tensors. Invalid positions have no coupling."""
-    groups = target_and_rest(student, target)
-    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
-    dkd = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature)
+    if standardize == 'whole':
+        everything = torch.ones_like(student, dtype=torch.bool)
+        student, teacher, standardize = z_score(student, everything), z_score(teacher, everything), None
+    dkd = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
     gradients = part_gradients(student, teacher, target, temperature)
     ratio, size = coupling_map(gradients, valid)
     if cap is not None:
@@ -151,8 +152,8 @@ def dgkd_loss(student: Tensor,
         temperature: T > 0.
         cap: the gradient of the coupling term is scaled down to at most this many times that of the DKD terms (norms
             over all valid positions, before ``weight``); None leaves it alone.
-        standardize: None, 'whole', 'group' or 'rest': z-score of the logits first. The coupling then compares gradients
-            with respect to the standardised logits.
+        standardize: None, 'whole', 'group' or 'rest': z-score of the logits first. With 'whole' the coupling compares
+            gradients by the standardised logits; else by the logits as they are.
         ignore_index: label of the positions that do not count; None when all count.
         reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
 

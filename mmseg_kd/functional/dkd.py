@@ -4,10 +4,10 @@ from typing import Optional
 from torch import Tensor
 
 from .checks import checked, loss_function, warn_once
-from .grouped import GroupedKL, grouped_kl
+from .grouped import GroupedKL
 from .grouping import target_and_rest
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import standardized_kl
 
 
 def dkd_map(student: Tensor,
@@ -20,8 +20,9 @@ def dkd_map(student: Tensor,
             standardize: Optional[str] = None) -> GroupedKL:
     """DKD per position, of checked tensors: ``between`` is TCKD, ``within[1]`` is NCKD."""
     groups = target_and_rest(student, target)
-    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
-    return grouped_kl(student, teacher, groups, 2, temperature=temperature, w_between=alpha, w_within=(0., beta))
+    return standardized_kl(
+        student, teacher, groups, 2,
+        standardize=standardize, temperature=temperature, w_between=alpha, w_within=(0., beta))
 
 
 @loss_function

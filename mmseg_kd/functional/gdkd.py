@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from .checks import checked, loss_function, warn_once
-from .grouped import GroupedKL, grouped_kl
+from .grouped import GroupedKL
 from .grouping import by_rank
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import standardized_kl
 from .topk import k_by_ratio
 
 DEFAULT_K = 5
@@ -27,10 +27,9 @@ def gdkd_map(student: Tensor,
              standardize: Optional[str] = None) -> GroupedKL:
     """GDKD per position, of checked logits: ``within`` is (top k, rest). k is one for all or (N, *)."""
     groups = by_rank(teacher, [k], strategy)
-    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
-    return grouped_kl(
+    return standardized_kl(
         student, teacher, groups, 2,
-        temperature=temperature, w_between=w0, w_within=(w1, w2), divergence=divergence)
+        standardize=standardize, temperature=temperature, w_between=w0, w_within=(w1, w2), divergence=divergence)
 
 
 def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> None:
@@ -43,15 +42,18 @@ def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> Non
         warn_once(f'{owner}: with k = C - 1 the term within the rest is 0 by construction, `w2` has no effect')
 
 
-def _k_of_class(k: Union[Sequence[int], Tensor], teacher: Tensor) -> Tensor:
-    num_classes = teacher.shape[1]
+def _k_of_class(k: Union[Sequence[int], Tensor], target: Optional[Tensor], num_classes: int) -> Tensor:
+    if target is None:
+        raise ValueError('gdkd_loss needs `target` where `k` is a table, which holds the k of each class, got None; '
+                         'pass the labels, or one k for all, or `ratio` and `k_max`')
     if len(k) != num_classes:
         raise ValueError(f'`k` as a table must hold one entry for each of {num_classes} classes, got {len(k)}')
     if not isinstance(k, Tensor):
         if max(k) > num_classes - 1:
             raise ValueError(f'`k` must hold entries within 1 .. C - 1 = {num_classes - 1}, got {max(k)}')
-        k = torch.tensor(k, device=teacher.device)
-    return k.to(teacher.device).clamp(1, num_classes - 1)[teacher.argmax(1)]
+        k = torch.tensor(k, device=target.device)
+    # Ignored labels find the entry of some class; their positions do not count.
+    return k.to(target.device).clamp(1, num_classes - 1)[target.clamp(0, num_classes - 1)]
 
 
 def check_choice_of_k(k: Union[int, Sequence[int], Tensor], ratio: Optional[float], k_max: Optional[int],
@@ -94,26 +96,28 @@ def gdkd_loss(student: Tensor,
     temperature T. D is the Kullback-Leibler divergence in the direction ``divergence``.
 
     k is one number, or follows the position: with ``ratio`` and ``k_max`` it is the last rank whose softened teacher
-    probability is at least ``ratio`` times the mean of the smaller ones
-    (:func:`~mmseg_kd.functional.topk.k_by_ratio`); with a table it is the entry of the class that the teacher predicts
-    there (``tools/analysis/measure_topk.py`` measures one).
+    probability is at least ``ratio`` times the running mean of the smaller ones
+    (:func:`~mmseg_kd.functional.topk.k_by_ratio`); with a table it is the entry of the target class, which is then
+    needed (``tools/analysis/measure_topk.py`` measures one).
 
-    Reference: Generalized Decoupled Knowledge Distillation (GDKD). k = 5 and T = 4 on CIFAR-100, where w0, w1, w2 =
-    1, 2, 8 belong to res32x4 -> res8x4; ImageNet: T = 1, R34 -> R18 0.5, 1, 1, R50 -> MobileNetV1 0.5, 2, 2.
+    Reference: Zheng and Cheng, Rethinking Decoupled Knowledge Distillation: A Predictive Distribution Perspective,
+    2025 (arXiv 2512.04625): the GDKD loss, and the choices of k in its code. k = 5 and T = 4 on CIFAR-100, where
+    w0, w1, w2 = 1, 2, 8 belong to res32x4 -> res8x4; ImageNet: T = 1, R34 -> R18 0.5, 1, 1, R50 -> MobileNetV1 0.5,
+    2, 2.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
         teacher: logits of the same shape, without gradient.
-        target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
+        target: (N, *) int64 labels; needed for a table, else only positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
-        k: number of top classes, 1 .. C - 1; or one for each of C classes.
+        k: number of top classes, 1 .. C - 1; or a table with one for each of C classes.
         ratio: for a k of each position; together with ``k_max`` and instead of ``k``.
         k_max: the largest k that ``ratio`` may give.
         w0: weight between the groups.
         w1: weight within the top k; that term is 0 by construction where k = 1.
         w2: weight within the rest.
         strategy: 'best' for the teacher's k most probable classes, 'worst' for its k least probable.
-        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their sum, within the
+        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their mean, within the
             groups; between them it is forward.
         temperature: T > 0.
         standardize: None, 'whole', 'group' or 'rest': z-score of the logits over the classes first.
@@ -128,15 +132,17 @@ def gdkd_loss(student: Tensor,
         >>> student, teacher = torch.zeros(1, 4), torch.tensor([[4., 3., 1., 0.]])
         >>> gdkd_loss(student, teacher, k=2)
         tensor(2.2909)
-        >>> gdkd_loss(student, teacher, ratio=1.5, k_max=3), gdkd_loss(student, teacher, k=[2, 2, 1, 1])
-        (tensor(2.2909), tensor(2.2909))
+        >>> gdkd_loss(student, teacher, ratio=1.3, k_max=3)
+        tensor(2.2909)
+        >>> gdkd_loss(student, teacher, torch.tensor([1]), k=[1, 2, 1, 1])
+        tensor(2.2909)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
     check_choice_of_k(k, ratio, k_max, strategy)
     if ratio is not None:
         k = k_by_ratio(teacher, ratio, k_max, temperature)
     elif isinstance(k, (Tensor, tuple, list)):
-        k = _k_of_class(k, teacher)
+        k = _k_of_class(k, target, student.shape[1])
     else:
         check_k('gdkd_loss', k, student.shape[1])
     terms = gdkd_map(

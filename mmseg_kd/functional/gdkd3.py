@@ -5,10 +5,10 @@ from torch import Tensor
 
 from .checks import checked, loss_function
 from .gdkd import check_k
-from .grouped import GroupedKL, grouped_kl
+from .grouped import GroupedKL
 from .grouping import by_rank
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import standardized_kl
 
 
 def gdkd3_map(student: Tensor,
@@ -23,10 +23,9 @@ def gdkd3_map(student: Tensor,
               standardize: Optional[str] = None) -> GroupedKL:
     """GDKD3 per position, of checked logits: ``within`` is (top class, ranks 2 .. k, rest)."""
     groups = by_rank(teacher, [1, k])
-    student, teacher = (standardized(logits, groups, 3, standardize) for logits in (student, teacher))
-    return grouped_kl(
+    return standardized_kl(
         student, teacher, groups, 3,
-        temperature=temperature, w_between=w0, w_within=(0., w1, w2), divergence=divergence)
+        standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., w1, w2), divergence=divergence)
 
 
 @loss_function
@@ -53,8 +52,8 @@ def gdkd3_loss(student: Tensor,
     both at temperature T. D is the Kullback-Leibler divergence in the direction ``divergence``. With k = 1 the middle
     group is empty and the loss is that of GDKD with k = 1.
 
-    Reference: Generalized Decoupled Knowledge Distillation (GDKD), the three-group variant: k = 4 and the weights of
-    GDKD, T = 4 on CIFAR-100.
+    Reference: Zheng and Cheng, Rethinking Decoupled Knowledge Distillation: A Predictive Distribution Perspective,
+    2025 (arXiv 2512.04625), the three-group variant: k = 4 and the weights of GDKD, T = 4 on CIFAR-100.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
@@ -65,7 +64,7 @@ def gdkd3_loss(student: Tensor,
         w0: weight between the three groups.
         w1: weight within ranks 2 .. k.
         w2: weight within the rest.
-        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their sum, within the
+        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their mean, within the
             groups; between them it is forward.
         temperature: T > 0.
         standardize: None, 'whole', 'group' or 'rest': z-score of the logits over the classes first.

@@ -78,7 +78,7 @@ def _divergence(log_p: Tensor, log_q: Tensor, member: Tensor, divergence: str) -
     if divergence == 'reverse':
         return kl_divergence(log_q, log_p, member)
     if divergence == 'both':
-        return kl_divergence(log_p, log_q, member) + kl_divergence(log_q, log_p, member)
+        return 0.5 * (kl_divergence(log_p, log_q, member) + kl_divergence(log_q, log_p, member))
     raise ValueError(f"`divergence` must be 'forward', 'reverse' or 'both', got {divergence!r}")
 
 
@@ -100,8 +100,8 @@ def grouped_kl(student: Tensor,
 
     .. math:: \partial L / \partial z_i = T [w_b \, p^z_i (b^z_g - b^v_g) + w_g (p^z_i - p^v_i)], \quad i \in G_g
 
-    Every loss of the family is a choice of groups and weights; the generalised form is that of GDKD (Generalized
-    Decoupled Knowledge Distillation), DKD (Zhao et al., CVPR 2022, eq. 7) is {target}, {rest}.
+    Every loss of the family is a choice of groups and weights; the generalised form is that of GDKD (Zheng and Cheng,
+    2025), DKD (Zhao et al., CVPR 2022, eq. 7) is {target}, {rest}.
 
     The arithmetic stays in the log domain, so that value and gradient are finite and right for any finite logits and
     for groups with one class or none (these contribute 0 within).
@@ -115,7 +115,7 @@ def grouped_kl(student: Tensor,
         temperature: T > 0.
         w_between: weight of the term between groups; a float or an (N, *) tensor.
         w_within: weight of the terms within groups; one for all or a sequence of G, each a float or an (N, *) tensor.
-        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their sum, for the
+        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their mean, for the
             terms within groups. The term between groups is always forward.
 
     Raises:

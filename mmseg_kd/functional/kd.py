@@ -4,17 +4,16 @@ from typing import Optional
 from torch import Tensor
 
 from .checks import checked, loss_function
-from .grouped import GroupedKL, grouped_kl
+from .grouped import GroupedKL
 from .grouping import one_group
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import standardized_kl
 
 
 def kd_map(student: Tensor, teacher: Tensor, *, temperature: float, standardize: Optional[str] = None) -> GroupedKL:
     """KD per position, of checked logits."""
     groups = one_group(student)
-    student, teacher = (standardized(logits, groups, 1, standardize) for logits in (student, teacher))
-    return grouped_kl(student, teacher, groups, 1, temperature=temperature)
+    return standardized_kl(student, teacher, groups, 1, standardize=standardize, temperature=temperature)
 
 
 @loss_function

@@ -4,6 +4,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .grouped import GroupedKL, grouped_kl
+
 
 def z_score(logits: Tensor, member: Tensor) -> Tensor:
     """(logits - mean) / standard deviation over the members of dim 1; other entries stay as they are.
@@ -30,29 +32,33 @@ def z_score(logits: Tensor, member: Tensor) -> Tensor:
     return torch.where(member, scores, logits)
 
 
-def standardized(logits: Tensor, groups: Tensor, num_groups: int, mode: Optional[str]) -> Tensor:
-    """Standardise logits in front of a grouped loss.
+def standardized_kl(student: Tensor,
+                    teacher: Tensor,
+                    groups: Tensor,
+                    num_groups: int,
+                    *,
+                    standardize: Optional[str],
+                    **settings) -> GroupedKL:
+    """:func:`~mmseg_kd.functional.grouped.grouped_kl` behind a standardisation of both logits.
 
-    Reference: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024, algorithm 1.
+    Reference: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024, algorithm 1, for 'whole'; the
+    others as in the code of GDKD (Zheng and Cheng, 2025).
 
     Args:
-        logits: (N, C, *) logits; apply it to the student's and to the teacher's.
-        groups: (N, C, *) the groups of the loss behind it; classes of group -1 are left out.
-        num_groups: the last group is the rest.
-        mode: None for logits as they are; 'whole' over all classes; 'group' over each group by itself, after which
-            the masses of the groups say little, as all groups have mean 0; 'rest' over the last group alone, where the
-            other classes move by the mean of the rest, so that the level of the logits still does not matter.
+        standardize: None for logits as they are; 'whole' over all classes; 'group' over each group by itself; 'rest'
+            over the last group alone. The latter two concern the distributions within the groups; the masses of the
+            groups remain those of the logits as they are.
+        student, teacher, groups, num_groups, **settings: as for the core.
     """
-    if mode is None:
-        return logits
-    if mode == 'whole':
-        return z_score(logits, groups >= 0)
-    if mode == 'rest':
-        rest = groups == num_groups - 1
-        level = logits.masked_fill(~rest, 0.).sum(1, keepdim=True) / rest.sum(1, keepdim=True).clamp(min=1)
-        return z_score(logits - level, rest)
-    if mode == 'group':
-        for g in range(num_groups):
-            logits = z_score(logits, groups == g)
-        return logits
-    raise ValueError(f"`standardize` must be None, 'whole', 'group' or 'rest', got {mode!r}")
+    if standardize is None:
+        return grouped_kl(student, teacher, groups, num_groups, **settings)
+    if standardize == 'whole':
+        student, teacher = (z_score(logits, groups >= 0) for logits in (student, teacher))
+        return grouped_kl(student, teacher, groups, num_groups, **settings)
+    if standardize not in ('group', 'rest'):
+        raise ValueError(f"`standardize` must be None, 'whole', 'group' or 'rest', got {standardize!r}")
+    outside = grouped_kl(student, teacher, groups, num_groups, **{**settings, 'w_within': 0.})
+    for g in range(num_groups) if standardize == 'group' else [num_groups - 1]:
+        student, teacher = (z_score(logits, groups == g) for logits in (student, teacher))
+    inside = grouped_kl(student, teacher, groups, num_groups, **{**settings, 'w_between': 0.})
+    return GroupedKL(outside.total + inside.total, outside.between, inside.within)

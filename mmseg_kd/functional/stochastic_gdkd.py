@@ -5,17 +5,16 @@ import torch
 from torch import Tensor
 
 from .checks import checked, loss_function, warn_once
-from .grouped import GroupedKL, grouped_kl
-from .grouping import by_rank, target_and_rest
+from .grouped import GroupedKL
+from .grouping import target_and_rest
 from .reduce import reduce_map
-from .standardize import standardized
+from .standardize import standardized_kl
 
 
-def random_groups(logits: Tensor, target: Tensor, count: int) -> Tensor:
-    """Group 0 the target, group 1 ``count`` other classes drawn anew at each position, -1 what is left."""
-    lot = torch.rand_like(logits).masked_fill(target_and_rest(logits, target) == 0, 2.)
-    groups = by_rank(lot, [1, 1 + count])
-    return groups.masked_fill(groups == 2, -1)
+def random_groups(logits: Tensor, target: Tensor, keep: float) -> Tensor:
+    """Group 0 the target, group 2 each other class with probability ``keep``, group 1 what is left."""
+    drawn = (torch.rand_like(logits) < keep).to(torch.int8) + 1
+    return drawn.masked_fill(target_and_rest(logits, target) == 0, 0)
 
 
 def stochastic_gdkd_map(student: Tensor,
@@ -28,17 +27,11 @@ def stochastic_gdkd_map(student: Tensor,
                         temperature: float,
                         divergence: str,
                         standardize: Optional[str] = None) -> GroupedKL:
-    """Stochastic GDKD per position, of checked tensors: ``within`` is (target, random part of the rest)."""
-    groups = random_groups(student, target, count_kept(keep, student.shape[1]))
-    student, teacher = (standardized(logits, groups, 2, standardize) for logits in (student, teacher))
-    return grouped_kl(
-        student, teacher, groups, 2,
-        temperature=temperature, w_between=w0, w_within=(0., w1), divergence=divergence)
-
-
-def count_kept(keep: float, num_classes: int) -> int:
-    """How many of the C - 1 other classes a share of them is; at least one."""
-    return max(1, round(keep * (num_classes - 1)))
+    """Stochastic GDKD per position, of checked tensors: ``within`` is (target, ignored rest, random part of it)."""
+    groups = random_groups(student, target, keep)
+    return standardized_kl(
+        student, teacher, groups, 3,
+        standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., 0., w1), divergence=divergence)
 
 
 @loss_function
@@ -55,27 +48,30 @@ def stochastic_gdkd_loss(student: Tensor,
                          standardize: Optional[str] = None,
                          ignore_index: Optional[int] = 255,
                          reduction: str = 'mean') -> Tensor:
-    r"""GDKD against a random part of the classes: groups {target}, {random subset of the rest}; the others are ignored.
+    r"""GDKD against a random part of the classes: {target}, {random subset of the rest}, {ignored rest}.
 
     .. math:: L = T^2 [ w_0 \, KL(b^v \| b^z) + w_1 \, D(p^v_S \| p^z_S) ]
 
-    S is the subset, drawn anew for each position and call from torch's generator (``torch.manual_seed``); both
-    distributions are renormalised over target and S. b = (probability of the target, of S), p_S the distribution
-    inside S; z student, v teacher, both at temperature T. With keep = 1 it is DKD with alpha = w0, beta = w1.
+    S is the subset: each class but the target belongs to it with probability ``keep``, drawn anew for each position and
+    call from torch's generator (``torch.manual_seed``). b = (probability of the target, of S, of what is left), p_S the
+    distribution inside S; what happens inside what is left is ignored. z student, v teacher, both at temperature T.
+    D is the Kullback-Leibler divergence in the direction ``divergence``. With keep = 1 it is DKD with alpha = w0,
+    beta = w1.
 
-    Reference: the stochastic variant of Generalized Decoupled Knowledge Distillation (GDKD).
+    Reference: the stochastic variant in the code of GDKD (Zheng and Cheng, 2025, arXiv 2512.04625); keep = 0.5, w0 = 1,
+    w1 = 8, T = 4.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
         weight: (N, *) factor of each position; 0 leaves it out.
-        keep: share of the C - 1 other classes that S holds, in (0, 1]; at least one class.
-        w0: weight between target and S.
-        w1: weight within S; that term is 0 by construction when S is one class.
-        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their sum, within S.
+        keep: probability of each other class to belong to S, in (0, 1].
+        w0: weight between target, S and what is left.
+        w1: weight within S; that term is 0 where S is one class or none, thus always when C = 2.
+        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their mean, within S.
         temperature: T > 0.
-        standardize: None, 'whole' (target and S), 'group' or 'rest' (S): z-score of the logits first.
+        standardize: None, 'whole', 'group' or 'rest' (S): z-score of the logits first.
         ignore_index: label of the positions that do not count; None when all count.
         reduction: 'mean' over valid positions, 'sum', or 'none' for an (N, *) map.
 
@@ -90,9 +86,9 @@ def stochastic_gdkd_loss(student: Tensor,
     """
     student, teacher, valid = checked(
         student, teacher, target, weight, ignore_index, target_for='stochastic_gdkd_loss')
-    if count_kept(keep, student.shape[1]) == 1:
-        warn_once(f'stochastic_gdkd_loss: keep = {keep} of {student.shape[1] - 1} other classes leaves one, so that '
-                  'the term within them is 0 by construction and `w1` has no effect')
+    if student.shape[1] == 2:
+        warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
+                  '`w1` has no effect')
     terms = stochastic_gdkd_map(
         student, teacher, target,
         keep=keep, w0=w0, w1=w1, temperature=temperature, divergence=divergence, standardize=standardize)

@@ -9,16 +9,14 @@ def _descending(teacher: Tensor, temperature: float) -> Tensor:
     return (teacher.detach() / temperature).log_softmax(1).sort(1, descending=True).values
 
 
-def _rank(log_p: Tensor) -> Tensor:
-    return torch.arange(1, log_p.shape[1], device=log_p.device).view(1, -1, *(1, ) * (log_p.dim() - 2))
-
-
 def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1.) -> Tensor:
-    """The last rank, up to ``k_max``, that stands out from all below: p_k >= ratio * mean(p_k+1 .. p_C); at least 1.
+    """The last rank k with p_k >= ratio * mean(p_k .. p_C), ranked by probability p; at least 1, at most ``k_max``.
+
+    The mean runs over a class and all smaller ones. The rule is that of GDKD's code (Zheng and Cheng, 2025).
 
     Args:
         teacher: (N, C, *) float32 or float64 logits.
-        ratio: how many times the mean of the smaller probabilities a class must have to lead.
+        ratio: how many times that mean a class must have to lead; above 1 to tell anything.
         k_max: the most classes that may lead; C - 1 where it is more.
         temperature: softens the distribution first.
 
@@ -28,16 +26,16 @@ def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1
     Example:
         >>> import torch
         >>> logits = torch.tensor([[.4, .4, .1, .1], [.9, .04, .03, .03]]).log()
-        >>> k_by_ratio(logits, ratio=3., k_max=3)
+        >>> k_by_ratio(logits, ratio=1.5, k_max=3)
         tensor([2, 1])
     """
     log_p = _descending(teacher, temperature)
-    rank = _rank(log_p)
-    # The mean of the smaller ones, smallest first, in the log domain: behind a lead of 1000 they all underflow.
-    log_sum = log_p.flip(1).logcumsumexp(1).flip(1)[:, 1:]
-    log_mean = log_sum - (log_p.shape[1] - rank).to(log_p.dtype).log()
-    leads = (log_p[:, :-1] - log_mean >= math.log(ratio)) & (rank <= k_max)
-    return (leads * rank).amax(1).clamp(min=1)
+    num_classes = log_p.shape[1]
+    rank = torch.arange(1, num_classes + 1, device=log_p.device).view(1, -1, *(1, ) * (log_p.dim() - 2))
+    # The running mean, smallest first, in the log domain: behind a lead of 1000 all the others underflow.
+    log_mean = log_p.flip(1).logcumsumexp(1).flip(1) - (num_classes + 1 - rank).to(log_p.dtype).log()
+    leads = log_p - log_mean >= math.log(ratio)
+    return (leads * rank).amax(1).clamp(min=1, max=min(k_max, num_classes - 1))
 
 
 def k_by_mass(teacher: Tensor, mass: float, k_max: int, temperature: float = 1.) -> Tensor:

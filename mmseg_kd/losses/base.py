@@ -22,7 +22,7 @@ class DistillationLoss(nn.Module):
     """
 
     function: ClassVar[Callable[..., Tensor]]
-    needs_target: ClassVar[bool] = False
+    needs_target: bool = False
     _defaults: ClassVar[Dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs) -> None:

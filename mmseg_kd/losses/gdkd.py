@@ -1,4 +1,5 @@
 import json
+import numbers
 from pathlib import Path
 from typing import Tuple, Union
 
@@ -27,7 +28,7 @@ class GDKDLoss(DistillationLoss):
     """Generalized decoupled knowledge distillation as a module, see :func:`~mmseg_kd.functional.gdkd_loss`.
 
     ``k`` may also be the path of a JSON file with one k per class, as ``tools/analysis/measure_topk.py`` writes it. The
-    file is read once, here.
+    file is read once, here. With a table the loss needs a target.
 
     Example:
         >>> import torch
@@ -43,3 +44,4 @@ class GDKDLoss(DistillationLoss):
             settings['k'] = load_topk_table(settings['k'])
         super().__init__(**settings)
         check_choice_of_k(self.k, self.ratio, self.k_max, self.strategy)
+        self.needs_target = not isinstance(self.k, numbers.Integral)

@@ -19,7 +19,7 @@ class Case(NamedTuple):
 
     @property
     def needs_target(self):
-        return self.module.needs_target
+        return self.build().needs_target
 
     def call(self, student, teacher, target=None, weight=None, **settings):
         """The function, with a fixed draw where there is chance."""
@@ -71,6 +71,7 @@ VARIANTS = FAMILY + [
     _with_oracle('gdkd', 'GDKDLoss', k=3, divergence='both'),
     _with_oracle('gdkd', 'GDKDLoss', k=(1, 2, 3, 4, 5, 6, 1)),
     _with_oracle('gdkd', 'GDKDLoss', ratio=1.5, k_max=4),
+    _with_oracle('gdkd', 'GDKDLoss', ratio=3.5, k_max=3, temperature=2.),
     _with_oracle('gdkd', 'GDKDLoss', k=3, standardize='whole'),
     _with_oracle('gdkd', 'GDKDLoss', k=3, standardize='group'),
     _with_oracle('gdkd', 'GDKDLoss', k=3, standardize='rest'),

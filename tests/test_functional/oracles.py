@@ -29,16 +29,10 @@ def z_scores(row):
 
 
 def standardized(row, groups, mode):
-    """Z-scores over all classes with a group, over each group, or over the rest, the group with the highest number.
-
-    The rest alone takes its mean from the other classes, too.
-    """
+    """Z-scores over all classes, over each group, or over the rest, the group with the highest number."""
     row = list(row)
-    if mode == 'rest':
-        level = mean([x for x, g in zip(row, groups, strict=True) if g == max(groups)])
-        row = [x - level for x in row]
     sets = dict(
-        whole=[[i for i, g in enumerate(groups) if g >= 0]],
+        whole=[list(range(len(row)))],
         group=[[i for i, g in enumerate(groups) if g == h] for h in range(max(groups) + 1)],
         rest=[[i for i, g in enumerate(groups) if g == max(groups)]])[mode]
     for members in sets:
@@ -48,22 +42,23 @@ def standardized(row, groups, mode):
 
 
 def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward', standardize=None):
-    """One position: T^2 [w_b KL(b^v || b^z) + sum_g w_g KL(p^v_g || p^z_g)]; a class of group -1 does not exist."""
+    """One position: T^2 [w_b KL(b^v || b^z) + sum_g w_g KL(p^v_g || p^z_g)].
+
+    Standardised as a whole both terms see the z-scores; group by group only the terms within.
+    """
+    inner_z, inner_v = z, v
     if standardize:
-        z, v = standardized(z, groups, standardize), standardized(v, groups, standardize)
-    there = [i for i, g in enumerate(groups) if g >= 0]
-    q = dict(zip(there, softmax([z[i] for i in there], temperature), strict=True))
-    p = dict(zip(there, softmax([v[i] for i in there], temperature), strict=True))
-    members = [[i for i in there if groups[i] == g] for g in range(max(groups) + 1)]
+        inner_z, inner_v = standardized(z, groups, standardize), standardized(v, groups, standardize)
+    if standardize == 'whole':
+        z, v = inner_z, inner_v
+    q, p = softmax(z, temperature), softmax(v, temperature)
+    members = [[i for i, g in enumerate(groups) if g == h] for h in range(max(groups) + 1)]
     members = [(w, m) for w, m in zip(w_within, members, strict=True) if m]
-    b_z, b_v = [sum(q[i] for i in m) for _, m in members], [sum(p[i] for i in m) for _, m in members]
-    total = w_between * kl(b_v, b_z)
-    for (w, m), mass_z, mass_v in zip(members, b_z, b_v, strict=True):
-        inside_q, inside_p = [q[i] / mass_z for i in m], [p[i] / mass_v for i in m]
-        if divergence in ('forward', 'both'):
-            total += w * kl(inside_p, inside_q)
-        if divergence in ('reverse', 'both'):
-            total += w * kl(inside_q, inside_p)
+    total = w_between * kl([sum(p[i] for i in m) for _, m in members], [sum(q[i] for i in m) for _, m in members])
+    for w, m in members:
+        inside_q, inside_p = (softmax([row[i] for i in m], temperature) for row in (inner_z, inner_v))
+        forward, reverse = kl(inside_p, inside_q), kl(inside_q, inside_p)
+        total += w * dict(forward=forward, reverse=reverse, both=(forward + reverse) / 2)[divergence]
     return mpf(temperature)**2 * total
 
 
@@ -88,8 +83,8 @@ def tckd_and_nckd(z, v, t, temperature):
 def dkd(z, v, target, alpha=1., beta=8., temperature=4., standardize=None):
     def one(a, b, t):
         if standardize:
-            groups = [int(i != t) for i in range(len(a))]
-            a, b = standardized(a, groups, standardize), standardized(b, groups, standardize)
+            return grouped(a, b, [int(i != t) for i in range(len(a))], alpha, [0, beta], temperature, 'forward',
+                           standardize)
         tckd, nckd = tckd_and_nckd(a, b, t, temperature)
         return alpha * tckd + beta * nckd
 
@@ -103,23 +98,23 @@ def ranks(row, strategy='best'):
 
 
 def k_by_ratio(row, ratio, k_max, temperature):
-    """The last rank whose probability is at least ``ratio`` times the mean of the smaller ones."""
+    """The last rank whose probability is at least ``ratio`` times the mean of it and the smaller ones, up to k_max."""
     p = sorted(softmax(row, temperature), reverse=True)
-    leading = [j for j in range(1, min(k_max, len(p) - 1) + 1) if p[j - 1] >= ratio * mean(p[j:])]
-    return max(leading, default=1)
+    leading = [j for j in range(1, len(p) + 1) if p[j - 1] >= ratio * mean(p[j - 1:])]
+    return min(max(leading, default=1), k_max, len(p) - 1)
 
 
 def gdkd(z, v, target, k=5, ratio=None, k_max=None, w0=1., w1=2., w2=8., strategy='best', divergence='forward',
          temperature=4., standardize=None):
-    def one(a, b):
+    def one(a, b, t):
         if ratio is not None:
             n = k_by_ratio(b, ratio, k_max, temperature)
         else:
-            n = k[b.index(max(b))] if isinstance(k, (list, tuple)) else k
+            n = k[t] if isinstance(k, (list, tuple)) else k
         groups = [int(rank >= n) for rank in ranks(b, strategy)]
         return grouped(a, b, groups, w0, [w1, w2], temperature, divergence, standardize)
 
-    return mean([one(a, b) for a, b in zip(z, v, strict=True)])
+    return mean([one(*rows) for rows in zip(z, v, target or [None] * len(z), strict=True)])
 
 
 def gdkd3(z, v, target, k=4, w0=1., w1=2., w2=8., divergence='forward', temperature=4., standardize=None):

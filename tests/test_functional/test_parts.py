@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from mmseg_kd.functional import grouped_kl, k_by_mass, k_by_ratio
 from mmseg_kd.functional.grouping import by_rank
 from mmseg_kd.functional.reduce import reduce_map, valid_positions
-from mmseg_kd.functional.standardize import standardized, z_score
+from mmseg_kd.functional.standardize import standardized_kl, z_score
 from mmseg_kd.functional.stochastic_gdkd import random_groups
 
 
@@ -24,16 +24,18 @@ def test_a_boundary_of_each_position():
 def test_random_groups_hold_target_and_a_fair_draw():
     target = torch.full((4000, ), 2)
     torch.manual_seed(0)
-    groups = random_groups(torch.zeros(4000, 6), target, 3)
+    groups = random_groups(torch.zeros(4000, 6), target, 0.3)
     assert (groups[:, 2] == 0).all() and ((groups == 0).sum(1) == 1).all()
-    assert ((groups == 1).sum(1) == 3).all() and ((groups == -1).sum(1) == 2).all()
-    share = (groups == 1).double().mean(0)
-    assert_close(share[[0, 1, 3, 4, 5]], torch.full((5, ), 0.6, dtype=torch.float64), atol=0.04, rtol=0)
+    share = (groups == 2).double().mean(0)
+    assert_close(share[[0, 1, 3, 4, 5]], torch.full((5, ), 0.3, dtype=torch.float64), atol=0.04, rtol=0)
+    together = ((groups[:, 0] == 2) & (groups[:, 1] == 2)).double().mean()
+    assert abs(together - 0.09) < 0.02  # each by itself
+    assert ((random_groups(torch.zeros(40, 6), target[:40], 1.) == 2).sum(1) == 5).all()
 
 
-@pytest.mark.parametrize('lead, ratio, expected', [([5., 4., 0., 0., 0.], 3., 2), ([9., 0., 0., 0., 0.], 3., 1),
-                                                   ([0., 0., 0., 0., 0.], 1.5, 1), ([1e4, 5e3, 0., -5e3, -1e4], 2., 3),
-                                                   ([1e4, 0., 0., 0., 0.], 2., 1)])
+@pytest.mark.parametrize('lead, ratio, expected', [
+    ([5., 4., 0., 0., 0.], 2., 2), ([9., 0., 0., 0., 0.], 2., 1), ([0., 0., 0., 0., 0.], 1.5, 1),
+    ([1e4, 5e3, 0., -5e3, -1e4], 1.9, 3), ([1e4, 0., 0., 0., 0.], 2., 1)])
 def test_k_by_ratio(lead, ratio, expected):
     for dtype in (torch.float32, torch.float64):
         assert k_by_ratio(torch.tensor([lead], dtype=dtype), ratio, k_max=3).tolist() == [expected]
@@ -41,8 +43,9 @@ def test_k_by_ratio(lead, ratio, expected):
 
 def test_k_is_at_most_k_max_and_leaves_a_rest():
     teacher = torch.tensor([[4., 3., 2., 1.]])
-    assert k_by_ratio(teacher, 1., k_max=9).tolist() == [3]
-    assert k_by_ratio(teacher, 1., k_max=2).tolist() == [2]
+    assert k_by_ratio(teacher, 1.2, k_max=9).tolist() == [3]
+    assert k_by_ratio(teacher, 0.9, k_max=9).tolist() == [3]
+    assert k_by_ratio(teacher, 1.2, k_max=2).tolist() == [2]
     assert k_by_mass(teacher, 1., k_max=9).tolist() == [3]
     assert k_by_mass(teacher, 0.9999, k_max=2).tolist() == [2]
 
@@ -53,21 +56,31 @@ def test_k_by_mass_counts_until_the_mass_is_there():
         assert k_by_mass(teacher, mass, k_max=3).tolist() == [expected]
 
 
-def test_z_scores_of_each_mode():
+def test_z_scores_of_some_classes():
     logit = logits(2, 6, 3) * 10 + 5
-    groups = torch.tensor([0, 0, 1, 1, 1, -1]).view(1, 6, 1).expand(2, 6, 3)
-    whole, group, rest = (standardized(logit, groups, 2, mode) for mode in ('whole', 'group', 'rest'))
-    assert standardized(logit, groups, 2, None) is logit
+    member = torch.tensor([True, True, True, False, True, False]).view(1, 6, 1).expand(2, 6, 3)
+    scores = z_score(logit, member)
+    inside = scores[:, [0, 1, 2, 4]]
+    assert_close(inside.mean(1), torch.zeros(2, 3, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert_close(inside.std(1, correction=0), torch.ones(2, 3, dtype=torch.float64))
+    assert (scores[:, [3, 5]] == logit[:, [3, 5]]).all()
 
-    def assert_standard(values):
-        assert_close(values.mean(1), torch.zeros(2, 3, dtype=torch.float64))
-        assert_close(values.std(1, correction=0), torch.ones(2, 3, dtype=torch.float64))
 
-    assert_standard(whole[:, :5])
-    assert_standard(group[:, :2])
-    assert_standard(group[:, 2:5])
-    assert_standard(rest[:, 2:5])
-    assert_close(rest[:, :2], logit[:, :2] - logit[:, 2:5].mean(1, keepdim=True))
+def test_parts_of_a_standardised_loss():
+    """Group by group the masses stay those of the logits; as a whole they are those of the z-scores."""
+    student, teacher = (logits(2, 6, seed=seed) for seed in (0, 1))
+    groups = by_rank(teacher, [2])
+    plain, whole, group, rest = (
+        standardized_kl(student, teacher, groups, 2, standardize=mode, w_between=3., w_within=(1., 2.))
+        for mode in (None, 'whole', 'group', 'rest'))
+    for parts in (plain, whole, group, rest):
+        assert_close(parts.total, 3 * parts.between + parts.within[0] + 2 * parts.within[1])
+    for parts in (group, rest):
+        assert_close(parts.between, plain.between)
+    assert_close(rest.within[0], plain.within[0])
+    assert_close(rest.within[1], group.within[1])
+    assert not torch.isclose(rest.within[1], plain.within[1]).any()
+    assert not torch.isclose(whole.between, plain.between).any()
 
 
 @pytest.mark.parametrize('row', [[0.1, 0.1, 0.1], [7., 0., 0.], [1e4, -1e4, 0.], [1e-30, 0., 0.], [0., 0., 0.]])
@@ -124,7 +137,7 @@ def test_the_core_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match='`w_within` must hold one weight for each of 1 groups, got 2'):
         grouped_kl(x, x, groups, 1, w_within=(1., 2.))
     with pytest.raises(ValueError, match='`standardize` must be'):
-        standardized(x, groups, 1, 'all')
+        standardized_kl(x, x, groups, 1, standardize='all')
     with pytest.raises(ValueError, match='`reduction` must be'):
         reduce_map(x[0], torch.ones(3, dtype=torch.bool), reduction='batchmean')
 

@@ -2,13 +2,14 @@
 
     python tools/analysis/measure_topk.py teacher_config.py teacher.pth --out table.json --mass 0.95 --k-max 5
 
-Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``: for each class the mean k over the labelled
-positions where the teacher predicts that class, rounded. A class that it never predicts gets the mean over all.
+Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``. As in GDKD's code (Zheng and Cheng, 2025), the k of
+a class follows from the teacher's distribution averaged over the positions labelled with that class. A class without
+such positions gets the k of the distribution averaged over all of them.
 """
 import argparse
 import json
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Tuple
+from typing import Iterable, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +33,8 @@ def parse_args() -> argparse.Namespace:
     rule.add_argument('--mass', type=float, default=0.95,
                       help='k is the fewest classes that hold this share of the probability (default 0.95)')
     rule.add_argument('--ratio', type=float,
-                      help='k is the last rank at least this many times as probable as the mean of those below')
-    parser.add_argument('--k-max', type=int, default=5, help='the largest k at a position (default 5)')
+                      help='k is the last rank that is this many times as probable as the mean of it and all below')
+    parser.add_argument('--k-max', type=int, default=5, help='the largest k (default 5)')
     parser.add_argument('--temperature', type=float, default=1.,
                         help='softens the distribution first; take that of the loss to see what it sees (default 1)')
     parser.add_argument('--images', type=int, help='measure on this many images only (default: all)')
@@ -50,36 +51,37 @@ def parse_args() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def logits_and_validity(model: nn.Module, data: dict, ignore_index: int) -> Tuple[Tensor, Tensor]:
-    """Logits (N, C, H, W) of a batch as the data loader gives it, and which positions are labelled (N, H, W)."""
+def logits_and_labels(model: nn.Module, data: dict) -> Tuple[Tensor, Tensor]:
+    """Logits (N, C, H, W) of a batch as the data loader gives it, and labels (N, H, W)."""
     data = model.data_preprocessor(data, False)
     logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']]).float()
     labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']]).float()
     # Test pipelines resize the image and leave the labels as they are.
     labels = F.interpolate(labels, size=logits.shape[2:], mode='nearest')
-    return logits, labels[:, 0].to(logits.device) != ignore_index
+    return logits, labels[:, 0].long().to(logits.device)
 
 
-def measure(model: nn.Module, batches: Iterable[dict], k_of: Callable[[Tensor], Tensor],
-            ignore_index: int) -> Dict[str, list]:
-    """Sum k and count positions by the class that the model predicts."""
-    num_classes = model.decode_head[-1].out_channels if isinstance(
-        model.decode_head, nn.ModuleList) else model.decode_head.out_channels
-    if num_classes < 3:
-        raise ValueError(f'the teacher must have at least 3 classes for a choice of k, got {num_classes}')
-    total, positions = torch.zeros(2, num_classes, dtype=torch.float64)
+def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: float) -> Tuple[Tensor, Tensor]:
+    """The teacher's softened distribution averaged over the positions of each label, (C, C), and how many there are."""
+    total, positions = 0., 0
     for data in batches:
-        logits, valid = logits_and_validity(model, data, ignore_index)
-        predicted, k = logits.argmax(1)[valid].cpu(), k_of(logits)[valid].cpu()
-        total += torch.bincount(predicted, weights=k.double(), minlength=num_classes)
-        positions += torch.bincount(predicted, minlength=num_classes)
+        logits, labels = logits_and_labels(model, data)
+        num_classes = logits.shape[1]
+        if num_classes < 3:
+            raise ValueError(f'`config`: a choice of k needs a teacher of at least 3 classes, got {num_classes}')
+        probabilities = (logits.double() / temperature).softmax(1).movedim(1, -1)
+        labelled = (labels >= 0) & (labels < num_classes)
+        labels, probabilities = labels[labelled].cpu(), probabilities[labelled].cpu()
+        total = torch.zeros(num_classes, num_classes, dtype=torch.float64).index_add(0, labels, probabilities) + total
+        positions = torch.bincount(labels, minlength=num_classes) + positions
     if not positions.any():
         raise ValueError('`config`: its val_dataloader has no labelled position')
-    mean = torch.where(positions > 0, total / positions, total.sum() / positions.sum())
-    return dict(k=mean.round().long().tolist(), mean_k=mean.tolist(), positions=positions.long().tolist())
+    missing = positions == 0
+    total[missing] = total.sum(0)
+    return total / positions.masked_fill(missing, positions.sum()).unsqueeze(1), positions
 
 
-def first_images(loader: Iterable[dict], images: int) -> Iterable[dict]:
+def first_images(loader: Iterable[dict], images: Optional[int]) -> Iterable[dict]:
     """Batches until the given number of images is reached."""
     seen = 0
     for data in loader:
@@ -100,21 +102,20 @@ def main() -> None:
     model.eval().to(args.device)
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
 
-    def k_of(logits: Tensor) -> Tensor:
-        if args.ratio is not None:
-            return k_by_ratio(logits, args.ratio, args.k_max, args.temperature)
-        return k_by_mass(logits, args.mass, args.k_max, args.temperature)
-
-    table = measure(model, first_images(loader, args.images), k_of, loader.dataset.ignore_index)
-    table.update(
-        classes=loader.dataset.metainfo['classes'],
+    distributions, positions = mean_distributions(model, first_images(loader, args.images), args.temperature)
+    if args.ratio is not None:
+        k = k_by_ratio(distributions.log(), args.ratio, args.k_max)
+    else:
+        k = k_by_mass(distributions.log(), args.mass, args.k_max)
+    table = dict(
+        k=k.tolist(), positions=positions.tolist(), classes=list(loader.dataset.metainfo['classes']),
         rule=dict(mass=args.mass) if args.ratio is None else dict(ratio=args.ratio),
         k_max=args.k_max, temperature=args.temperature, config=args.config, checkpoint=args.checkpoint)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(table, indent=2) + '\n')
-    for name, k, mean, count in zip(table['classes'], table['k'], table['mean_k'], table['positions'], strict=True):
-        print(f'{name:>20}  k {k}  mean {mean:.2f}  over {count} positions')
+    for name, k, count in zip(table['classes'], table['k'], table['positions'], strict=True):
+        print(f'{name:>20}  k {k}  of {count} positions')
     print(f'written to {out}')
 
 
