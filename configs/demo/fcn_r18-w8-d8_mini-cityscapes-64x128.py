@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/students/fcn_r18-w16-d8.py', '../_base_/datasets/mini_cityscapes_64x128.py',
+    '../_base_/students/fcn_r18-w8-d8.py', '../_base_/datasets/mini_cityscapes_64x128.py',
     '../_base_/schedules/schedule_demo.py', '../_base_/default_runtime.py'
 ]
 crop_size = (64, 128)
