@@ -77,6 +77,20 @@ def test_predictions_are_painted(trained, tmp_path):
     assert list((tmp_path / 'shown').rglob('*.png'))
 
 
+def test_predictions_of_runs_side_by_side(trained, tmp_path):
+    from PIL import Image
+    _, work_dir, _ = trained
+    command('tools/analysis/draw_predictions.py', f'one={work_dir}', f'two={work_dir}', '--images', '3', '--out',
+            tmp_path / 'picture.png')
+    width, height = Image.open(tmp_path / 'picture.png').size
+    assert width > 4 * 300 and height > 3 * 150
+
+
+def test_a_run_in_words(trained):
+    output = command('tools/analysis/compare.py', f'distilled={trained[1]}').stdout
+    assert '| distilled |' in output
+
+
 def test_two_processes_train_and_test(trained, tmp_path):
     """tools/dist_train.sh and tools/dist_test.sh on two gloo processes."""
     config, _, _ = trained

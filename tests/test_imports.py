@@ -1,0 +1,73 @@
+"""The house: which room may import which, and what importing the package costs."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+PACKAGE = ROOT / 'mmseg_kd'
+MAY_IMPORT = {
+    'functional': set(),
+    'losses': {'functional'},
+    'heads': {'functional'},
+    'distillers': {'losses', 'heads'},
+    'engine': {'functional'},
+    'datasets': set(),
+    'models': set(),
+    'evaluation': {'functional'},
+    'visualization': {'functional'},
+}
+ROOMLESS = {'registry', 'version'}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Names right below mmseg_kd that a file imports."""
+    found = set()
+    package = path.relative_to(ROOT).with_suffix('').parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split('.') for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split('.') if node.module else ()))
+            names = [[*module, alias.name] for alias in node.names]
+        else:
+            continue
+        found |= {name[1] for name in names if name[0] == 'mmseg_kd' and len(name) > 1}
+    return found
+
+
+@pytest.mark.parametrize('path', sorted(PACKAGE.rglob('*.py')), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_what_the_design_allows(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    if room.endswith('.py'):
+        assert not rooms_imported(path) - ROOMLESS
+        return
+    assert room in MAY_IMPORT, f'{room} is no room of the house'
+    assert rooms_imported(path) - {room} - ROOMLESS <= MAY_IMPORT[room]
+
+
+def test_the_walk_sees_imports(tmp_path):
+    path = ROOT / 'mmseg_kd/distillers/segmentor.py'
+    assert {'heads', 'registry'} <= rooms_imported(path)
+    assert 'functional' in rooms_imported(ROOT / 'mmseg_kd/losses/kd.py')
+
+
+def test_import_is_light_and_silent():
+    code = ('import sys, mmseg_kd; '
+            'print(sorted({name.split(".")[0] for name in sys.modules} '
+            '& {"mmseg", "mmpretrain", "mmdet", "triton", "torchvision"}))')
+    process = subprocess.run([sys.executable, '-W', 'error', '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == '[]' and process.stderr == ''
+
+
+def test_names_are_found_from_any_scope():
+    code = ('from mmengine.registry import DefaultScope, MODELS\n'
+            'for scope in ("mmengine", "mmseg", "mmseg_kd"):\n'
+            '    with DefaultScope.overwrite_default_scope(scope):\n'
+            '        print(type(MODELS.build(dict(type="mmseg_kd.DKDLoss"))).__name__)')
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert process.stdout.split().count('DKDLoss') == 3, process.stderr

@@ -1,0 +1,71 @@
+"""tools/analysis/compare.py on work dirs as a Runner leaves them."""
+import json
+import re
+import statistics
+
+import pytest
+from mmengine.config import Config
+from tiny import build, command, distilled, segmentor
+
+SCORES = dict(base=(40., 43., 41.), kd=(42., 42., 45.))
+
+
+def write_run(folder, model, score, seed, iterations=10):
+    """The files that `read_run` reads, and nothing else."""
+    log = folder / '20260101_000000/vis_data'
+    log.mkdir(parents=True)
+    Config(dict(model=model, default_scope='mmseg', randomness=dict(seed=seed))).dump(log / 'config.py')
+    records = [dict(loss=1., time=0.1 * step, step=step) for step in (1, 2, 9)]
+    records += [dict(loss=1., time=0.2, step=iterations)]
+    records += [dict(mIoU=score - 5, step=4), dict(mIoU=score, step=iterations)]
+    (log / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
+    (folder / f'iter_{iterations}.pth').touch()
+    # Runners write the path as they were started; the folder may have moved since.
+    (folder / 'last_checkpoint').write_text(f'elsewhere/iter_{iterations}.pth')
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp('runs')
+    for name, scores in SCORES.items():
+        model = segmentor() if name == 'base' else distilled(segmentor(), segmentor(16))
+        for seed, score in enumerate(scores):
+            write_run(root / f'{name}{seed}', model, score, seed)
+    return root
+
+
+def row(runs, name):
+    return f'{name}=' + ','.join(str(runs / f'{name}{seed}') for seed in range(3))
+
+
+def test_table_and_json(runs, tmp_path):
+    output = command('tools/analysis/compare.py', row(runs, 'base'), row(runs, 'kd'), '--baseline', 'base', '--out',
+                     tmp_path / 'table').stdout
+    rows = {each['name']: each for each in json.loads((tmp_path / 'table.json').read_text())}
+    parameters = sum(parameter.numel() for parameter in build(segmentor()).parameters())
+    for name, scores in SCORES.items():
+        assert rows[name]['parameters'] == parameters  # the student's, not the teacher's
+        assert rows[name]['mean'] == pytest.approx(statistics.mean(scores))
+        assert rows[name]['deviation'] == pytest.approx(statistics.stdev(scores))
+        assert rows[name]['step_time'] == pytest.approx(0.2)
+    assert rows['kd']['gains'] == pytest.approx([2., -1., 4.])
+    assert '| 43.00 ± 1.73 | +1.67 | 42.00, 42.00, 45.00 |' in output
+    assert (tmp_path / 'table.md').read_text().strip() in output
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['nothing'], r'`rows`: expected NAME=WORK_DIR'),
+    (['a=/nowhere'], r'which has no `last_checkpoint`'),
+    (['{base}', '--baseline', 'other'], r"`--baseline`: expected one of \['base'\]"),
+    (['{base}', '--metric', 'mDice'], r"`--metric`: 'mDice' is not among \['mIoU'\]"),
+])
+def test_refusals(runs, arguments, message):
+    arguments = [each.format(base=row(runs, 'base')) for each in arguments]
+    process = command('tools/analysis/compare.py', *arguments, check=False)
+    assert process.returncode and re.search(message, process.stdout), process.stdout[-500:]
+
+
+def test_runs_of_different_length_have_no_mean(runs, tmp_path):
+    write_run(tmp_path / 'long', segmentor(), 50., 3, iterations=20)
+    process = command('tools/analysis/compare.py', f"{row(runs, 'base')},{tmp_path / 'long'}", check=False)
+    assert process.returncode and 'its runs trained for [10, 20] iterations' in process.stdout
