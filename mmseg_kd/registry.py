@@ -9,7 +9,8 @@ __all__ = ['HOOKS', 'MODELS', 'OPTIM_WRAPPERS']
 _SCOPE = 'mmseg_kd'
 
 MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope=_SCOPE, locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.distillers'])
+    'model', parent=MMENGINE_MODELS, scope=_SCOPE,
+    locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.distillers'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=_SCOPE, locations=['mmseg_kd.engine'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmseg_kd.engine'])

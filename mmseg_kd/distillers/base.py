@@ -43,7 +43,8 @@ class Distilled:
         self.distill = nn.ModuleDict(dict(terms=terms))
         if dual_head is not None:
             if not any(term.student_tap == AUX_LOGITS for term in terms.values()):
-                raise ValueError("`dual_head`: no term trains it; give one of `distill` on='aux_logits', or remove `dual_head`.")
+                raise ValueError("`dual_head`: no term trains it; give one of `distill` on='aux_logits', or remove "
+                                 "`dual_head`.")
             self.distill['dual_head'] = auxiliary_classifier(dual_head, self.main_classifier())
         self.register_state_dict_post_hook(_drop_train_only)
         self.register_load_state_dict_post_hook(_forgive_train_only)
@@ -71,8 +72,8 @@ class Distilled:
 
         Returns:
             The total, whose attribute ``objectives`` is the pair (supervised, distillation) that it is the sum of, and
-            what is logged. The logged values are detached: the training loop keeps them into the next iteration, and with
-            them it would keep a graph that gradient alignment, which goes backward twice, has not freed.
+            what is logged. The logged values are detached: the training loop keeps them into the next iteration, and
+            with them it would keep a graph that gradient alignment, which goes backward twice, has not freed.
         """
         total, log_vars = super().parse_losses(losses)
         parts = ([], [])

@@ -30,7 +30,8 @@ def read_config(config: str | dict | Config, setting: str = 'teacher.config') ->
     elif isinstance(config, (dict, Config)):
         config = Config(copy.deepcopy(dict(config)))
     else:
-        raise ValueError(f'`{setting}`: expected a path, a "package::name", a dict or a Config, got {type(config).__name__}.')
+        raise ValueError(f'`{setting}`: expected a path, a "package::name", a dict or a Config, got '
+                         f'{type(config).__name__}.')
     if not isinstance(config.get('model'), dict):
         raise ValueError(f'`{setting}`: expected a config with the key `model`, got the keys {sorted(config.keys())}.')
     return config
@@ -39,8 +40,9 @@ def read_config(config: str | dict | Config, setting: str = 'teacher.config') ->
 def _read_named(name: str, setting: str) -> Config:
     if '::' not in name:
         if not osp.isfile(osp.expanduser(name)):
-            raise ValueError(f'`{setting}`: expected an existing config file, got {name!r} (looked in {osp.abspath(name)}). '
-                             'Configs that ship with mmseg are named "mmseg::<folder>/<name>.py".')
+            raise ValueError(f'`{setting}`: expected an existing config file, got {name!r} (looked in '
+                             f'{osp.abspath(name)}). Configs that ship with mmseg are named '
+                             '"mmseg::<folder>/<name>.py".')
         return Config.fromfile(osp.expanduser(name))
     package = name.split('::')[0]
     # mmengine.hub pip-installs what it does not find; refuse before it can.

@@ -9,7 +9,8 @@ _REASONS = dict(
     SegmenterMaskTransformerHead='its logits are products of patch and class embeddings, there is no classifier layer',
     MaskFormerHead='it predicts masks and classes of queries, there is no classifier of pixels',
     Mask2FormerHead='it predicts masks and classes of queries, there is no classifier of pixels',
-    IterativeDecodeHead='its logits come from kernels that are updated for each image; `conv_seg` makes only the first guess',
+    IterativeDecodeHead='its logits come from kernels that are updated for each image; `conv_seg` makes only the first '
+                        'guess',
     SideAdapterCLIPHead='it compares mask proposals with text embeddings, there is no classifier layer',
     VPDDepthHead='it estimates depth and has no classes')
 
@@ -29,6 +30,6 @@ def main_classifier(head: nn.Module) -> nn.Conv2d:
     if reason is None and not isinstance(classifier, nn.Conv2d):
         reason = 'it has no layer `conv_seg`'
     if reason is not None:
-        raise ValueError(f'`dual_head`: {names[0]} cannot have a second classifier: {reason}. Remove `dual_head` and the terms '
-                         "with on='aux_logits', or take a decode head that classifies through `conv_seg`.")
+        raise ValueError(f'`dual_head`: {names[0]} cannot have a second classifier: {reason}. Remove `dual_head` and '
+                         "the terms with on='aux_logits', or take a decode head that classifies through `conv_seg`.")
     return classifier

@@ -8,9 +8,10 @@ __all__ = ['Schedule', 'read_schedule']
 class Schedule:
     """Linear warm-up, then full strength, then off.
 
-    The factor is a function of time alone, so a resumed run continues it without anything being saved. With a warm-up of
-    n it grows by 1/n per step and is 1 at the n-th, as in the published code of DKD and GDKD (20 epochs on CIFAR-100: the
-    first epoch counts 1/20; 1 epoch on ImageNet: no effect). From ``stop`` on it is 0 (DHKD on ImageNet: epoch 50).
+    The factor is a function of time alone, so a resumed run continues it without anything being saved. With a warm-up
+    of n it grows by 1/n per step and is 1 at the n-th, as in the published code of DKD and GDKD (20 epochs on
+    CIFAR-100: the first epoch counts 1/20; 1 epoch on ImageNet: no effect). From ``stop`` on it is 0 (DHKD on ImageNet:
+    epoch 50).
 
     Args:
         warmup: Length of the warm-up; 0: none.
@@ -42,9 +43,10 @@ def read_schedule(settings: dict | None, where: str) -> Schedule | None:
     if settings is None:
         return None
     where = f'`{where}.schedule`'
-    if not isinstance(settings, dict) or set(settings) - {'warmup', 'stop', 'by_epoch'} or not set(settings) - {'by_epoch'}:
-        raise ValueError(f'{where}: expected dict(warmup=..., stop=..., by_epoch=False) with a warm-up, a stop or both, '
-                         f'got {settings!r}.')
+    keys = set(settings) if isinstance(settings, dict) else set()
+    if not keys & {'warmup', 'stop'} or keys - {'warmup', 'stop', 'by_epoch'}:
+        raise ValueError(f'{where}: expected dict(warmup=..., stop=..., by_epoch=False) with a warm-up, a stop or '
+                         f'both, got {settings!r}.')
     warmup, stop = settings.get('warmup', 0), settings.get('stop')
     for name, value, least in (('warmup', warmup, 0), ('stop', stop, 1)):
         if (name == 'warmup' or value is not None) and (type(value) is not int or value < least):

@@ -72,18 +72,18 @@ class DistilledSegmentor(Distilled):
         for term in terms.values():
             if term.student_tap == LOGITS and not self.has_dense_logits:
                 raise ValueError(
-                    f'`{term.setting}`: {type(self.last_head).__name__} computes its losses without a dense map of class logits '
-                    'that could be compared; name a module instead, for instance one of the backbone.')
+                    f'`{term.setting}`: {type(self.last_head).__name__} computes its losses without a dense map of '
+                    'class logits that could be compared; name a module instead, for instance one of the backbone.')
             if not {LOGITS, AUX_LOGITS} & {term.student_tap, term.teacher_tap}:
                 continue
             if self.out_channels != teacher.out_channels:
                 raise ValueError(
-                    f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same classes; '
-                    f'the student has {self.out_channels}, the teacher {teacher.out_channels}. Take a teacher of the same '
-                    'data set, or set `decode_head.num_classes` of one of them.')
+                    f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same '
+                    f'classes; the student has {self.out_channels}, the teacher {teacher.out_channels}. Take a teacher '
+                    'of the same data set, or set `decode_head.num_classes` of one of them.')
             if self.out_channels == 1:
-                raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over classes to '
-                                 'distil; set out_channels=2 in student and teacher.')
+                raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
+                                 'classes to distil; set out_channels=2 in student and teacher.')
 
     def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Run the teacher and compute every term.
@@ -148,18 +148,19 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
     teacher once and adds one loss per distillation term to the student's own.
 
     Args:
-        teacher: ``dict(config=..., checkpoint=...)``. ``config`` is a path, a ``'mmseg::...'`` name, a dict or a Config;
-            ``checkpoint`` a file or URL (absent: random weights, with a warning).
+        teacher: ``dict(config=..., checkpoint=...)``. ``config`` is a path, a ``'mmseg::...'`` name, a dict or a
+            Config; ``checkpoint`` a file or URL (absent: random weights, with a warning).
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', schedule=None))``; ``on`` is
             ``'logits'``, ``'aux_logits'``, a module's name, or a (student, teacher) pair of those; ``schedule`` is
             ``dict(warmup=..., stop=..., by_epoch=False)`` (see :class:`~.schedule.Schedule`).
-        dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms with
-            ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists only
-            while training: no output, key or parameter of the trained student knows of it.
+        dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms
+            with ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists
+            only while training: no output, key or parameter of the trained student knows of it.
         **kwargs: Arguments of ``EncoderDecoder``.
 
     Raises:
-        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way out.
+        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way
+            out.
     """
 
     def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
@@ -178,15 +179,16 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
 class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
     """mmseg's ``CascadeEncoderDecoder``, distilled from a teacher while it trains.
 
-    Logits and features are the last stage's. PointRend's last stage has no map of logits, only sampled points: there the
-    logits are those that it refines, and a dual head is refused.
+    Logits and features are the last stage's. PointRend's last stage has no map of logits, only sampled points: there
+    the logits are those that it refines, and a dual head is refused.
 
     Args:
         teacher: See :class:`DistilledEncoderDecoder`, as for ``distill`` and ``dual_head``.
         **kwargs: Arguments of ``CascadeEncoderDecoder``.
 
     Raises:
-        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way out.
+        ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way
+            out.
     """
 
     def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
@@ -206,7 +208,7 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
     def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor]:
         first = self.decode_head[0]
         stage, logits = _dense_losses(first, data_samples, maps)
-        losses = add_prefix(stage, 'decode_0')
+        losses, previous = add_prefix(stage, 'decode_0'), None
         for index in range(1, self.num_stages):
             # mmseg runs the stage before once more (dropout and batch statistics move); so do we, to train as it does.
             previous = first.forward(maps) if index == 1 else self.decode_head[index - 1].forward(maps, previous)

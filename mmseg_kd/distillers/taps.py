@@ -31,8 +31,8 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str) -> None:
             "add dual_head=dict(kind='linear') to the model." if whose == 'student' else
             "only the student has a dual head; write on='aux_logits' or on=('aux_logits', 'logits')."))
     near = difflib.get_close_matches(tap, names, n=3, cutoff=0.5) or [name for name in names if '.' not in name]
-    raise ValueError(f"`{setting}`: the {whose} has nothing to read at {tap!r}; expected 'logits' or the name of one of its "
-                     f'modules, for instance {near}. model.named_modules() lists them all.')
+    raise ValueError(f"`{setting}`: the {whose} has nothing to read at {tap!r}; expected 'logits' or the name of one "
+                     f'of its modules, for instance {near}. model.named_modules() lists them all.')
 
 
 @contextmanager
@@ -69,10 +69,10 @@ def read_tap(outputs: dict[str, Tensor], tap: str, setting: str, whose: str) -> 
         ValueError: the module did not run in this step, or its output is no tensor.
     """
     if tap not in outputs:
-        raise ValueError(f"`{setting}`: module {tap!r} of the {whose} exists but was not called in a training step (mmseg "
-                         "calls heads through their methods, so a head itself cannot be tapped). Use 'logits' or a module "
-                         'inside it.')
+        raise ValueError(f"`{setting}`: module {tap!r} of the {whose} exists but was not called in a training step "
+                         "(mmseg calls heads through their methods, so a head itself cannot be tapped). Use 'logits' "
+                         'or a module inside it.')
     if not isinstance(outputs[tap], Tensor):
-        raise ValueError(f'`{setting}`: module {tap!r} of the {whose} returns a {type(outputs[tap]).__name__}, expected a '
-                         'tensor. Name a module inside it.')
+        raise ValueError(f'`{setting}`: module {tap!r} of the {whose} returns a {type(outputs[tap]).__name__}, '
+                         'expected a tensor. Name a module inside it.')
     return outputs[tap]

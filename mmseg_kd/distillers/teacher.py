@@ -116,9 +116,9 @@ def _load(model: nn.Module, checkpoint: str) -> None:
               for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
     if missing or shapes:
         raise ValueError(
-            f'`teacher.checkpoint`: {checkpoint!r} does not fit `teacher.config`: {len(missing)} of {len(wanted)} keys are '
-            f'missing ({_some(missing)}), {len(shapes)} have another shape ({_some(shapes)}), {len(unexpected)} are unexpected '
-            f'({_some(unexpected)}). Give the config that the checkpoint was trained with.')
+            f'`teacher.checkpoint`: {checkpoint!r} does not fit `teacher.config`: {len(missing)} of {len(wanted)} keys '
+            f'are missing ({_some(missing)}), {len(shapes)} have another shape ({_some(shapes)}), {len(unexpected)} '
+            f'are unexpected ({_some(unexpected)}). Give the config that the checkpoint was trained with.')
     if unexpected:
         print_log(f'`teacher.checkpoint`: {len(unexpected)} keys have no place in the teacher and are left out '
                   f'({_some(unexpected)}).', logger='current', level=logging.WARNING)

@@ -28,7 +28,8 @@ class DistillTerm(nn.Module):
             until the hook has spoken.
     """
 
-    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str, schedule: Schedule | None = None):
+    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str,
+                 schedule: Schedule | None = None):
         super().__init__()
         self.name = name
         self.loss = loss
@@ -52,8 +53,8 @@ class DistillTerm(nn.Module):
             ValueError: the term has a schedule and nothing that applies it.
         """
         if self.scale is None:
-            raise ValueError(f"`distill.{self.name}.schedule`: nothing applies it. Train with our tools/train.py, or add "
-                             "custom_hooks=[dict(type='mmseg_kd.DistillScheduleHook')] to the config.")
+            raise ValueError(f"`distill.{self.name}.schedule`: nothing applies it. Train with our tools/train.py, or "
+                             "add custom_hooks=[dict(type='mmseg_kd.DistillScheduleHook')] to the config.")
         return self.scale
 
 
@@ -68,33 +69,39 @@ def build_terms(distill: dict, ignore_index: int) -> nn.ModuleDict:
         ValueError: no terms, a malformed one, or a setting that a term does not know.
     """
     if not isinstance(distill, dict) or not distill:
-        raise ValueError(f"`distill`: expected dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...))), got {distill!r}.")
+        raise ValueError(f"`distill`: expected dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...))), got "
+                         f"{distill!r}.")
     return nn.ModuleDict({name: _build_term(name, settings, ignore_index) for name, settings in distill.items()})
 
 
 def _build_term(name: str, settings: dict, ignore_index: int) -> DistillTerm:
     where = f'distill.{name}'
     if not name.isidentifier():
-        raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got {name!r}.')
+        raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got '
+                         f'{name!r}.')
     if not isinstance(settings, dict) or not isinstance(settings.get('loss'), dict):
         raise ValueError(f"`{where}`: expected dict(loss=dict(type=...), on='logits'), got {settings!r}.")
     unknown = set(settings) - set(_SETTINGS)
     if unknown:
-        raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(_SETTINGS)}. Settings of the loss '
-                         'itself belong into `loss`.')
+        raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(_SETTINGS)}. Settings of the '
+                         'loss itself belong into `loss`.')
     weight = settings['loss'].get('loss_weight', 1.)
     if not math.isfinite(weight) or weight < 0:
         raise ValueError(f'`{where}.loss.loss_weight`: expected a finite number >= 0, got {weight!r}.')
     loss = MODELS.build(settings['loss'])
     if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
-    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), read_schedule(settings.get('schedule'), where))
+    schedule = read_schedule(settings.get('schedule'), where)
+    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule)
 
 
 def _taps(on, where: str) -> tuple[str, str]:
     # Only the student has a second classifier; it learns the teacher's only logits.
-    pair = (on, LOGITS) if on == AUX_LOGITS else (on, on) if isinstance(on, str) else tuple(on) if isinstance(on, (list, tuple)) else ()
+    if isinstance(on, str):
+        pair = (on, LOGITS if on == AUX_LOGITS else on)
+    else:
+        pair = tuple(on) if isinstance(on, (list, tuple)) else ()
     if len(pair) != 2 or not all(isinstance(tap, str) for tap in pair):
-        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, or a (student, teacher) pair of those, "
-                         f'got {on!r}.')
+        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, or a (student, teacher) "
+                         f'pair of those, got {on!r}.')
     return pair

@@ -61,13 +61,14 @@ def read_weights(path: str, setting: str = 'teacher.checkpoint') -> dict[str, to
                 path = osp.expanduser(path)
                 if not osp.isfile(path):
                     raise ValueError(
-                        f'`{setting}`: expected an existing checkpoint file, got {path!r} (looked in {osp.abspath(path)}).'
-                        ' Train the teacher first, correct the path, or remove the setting to distil from random weights.')
+                        f'`{setting}`: expected an existing checkpoint file, got {path!r} (looked in '
+                        f'{osp.abspath(path)}). Train the teacher first, correct the path, or remove the setting to '
+                        'distil from random weights.')
                 checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
-            f'`{setting}`: {path!r} is not a checkpoint, or holds more than weights, which is not unpickled since a pickle '
-            'can run code. If you trust the file, save its weights alone: '
+            f'`{setting}`: {path!r} is not a checkpoint, or holds more than weights, which is not unpickled since a '
+            'pickle can run code. If you trust the file, save its weights alone: '
             "torch.save(torch.load(path, weights_only=False)['state_dict'], new_path). "
             f'The reader said: {str(error).splitlines()[0]}') from error
     except (RuntimeError, EOFError) as error:

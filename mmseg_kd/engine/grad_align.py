@@ -22,8 +22,8 @@ class GradAlign:
     """What the wrappers below add to mmengine's; put it before mmengine's class.
 
     Args:
-        level: ``'parameters'``: exact, with a second backward pass. ``'features'``: at the input of the two classifiers of
-            a dual head, in the one backward pass.
+        level: ``'parameters'``: exact, with a second backward pass. ``'features'``: at the input of the two classifiers
+            of a dual head, in the one backward pass.
         scope: With ``level='parameters'``: ``'shared'`` or, as published, ``'all'`` (see :meth:`SecondGradient.align`).
 
     Raises:
@@ -72,8 +72,8 @@ class GradAlign:
     def backward(self, loss: Tensor, **kwargs) -> None:
         """Go backward, and align before an update.
 
-        With accumulation, ``level='parameters'`` accumulates both gradients and aligns them once, so that n small batches
-        do what one large batch does; ``level='features'`` aligns within each batch, whose features it sees.
+        With accumulation, ``level='parameters'`` accumulates both gradients and aligns them once, so that n small
+        batches do what one large batch does; ``level='features'`` aligns within each batch, whose features it sees.
         """
         if self.level == 'features':
             if self._shared is None:
@@ -115,13 +115,13 @@ def _objectives(loss: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts = getattr(loss, 'objectives', None)
     if parts is None:
-        raise ValueError('`optim_wrapper.type`: gradient alignment needs the supervised and the distillation loss apart, as a '
-                         "distilled model gives them; train one (model.type='mmseg_kd.Distilled...') through its train_step, "
-                         "or use type='OptimWrapper'.")
+        raise ValueError('`optim_wrapper.type`: gradient alignment needs the supervised and the distillation loss '
+                         "apart, as a distilled model gives them; train one (model.type='mmseg_kd.Distilled...') "
+                         "through its train_step, or use type='OptimWrapper'.")
     for name, part in zip(('supervised', 'distillation'), parts, strict=True):
         if not isinstance(part, Tensor) or not part.requires_grad:
-            raise ValueError(f'`optim_wrapper.type`: gradient alignment has nothing to align: the model has no {name} loss '
-                             "with a gradient. Use type='OptimWrapper'.")
+            raise ValueError(f'`optim_wrapper.type`: gradient alignment has nothing to align: the model has no {name} '
+                             "loss with a gradient. Use type='OptimWrapper'.")
     return parts
 
 
@@ -133,8 +133,8 @@ def _classifiers(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """
     auxiliary = getattr(model, 'auxiliary_classifier', None)
     if auxiliary is None:
-        raise ValueError("`optim_wrapper.level='features'`: there must be a second classifier on the main one's features; give "
-                         "the distilled model dual_head=dict(kind='linear'), or use level='parameters'.")
+        raise ValueError("`optim_wrapper.level='features'`: there must be a second classifier on the main one's "
+                         "features; give the distilled model dual_head=dict(kind='linear'), or use level='parameters'.")
     others = [name for name, term in model.terms.items() if term.student_tap != 'aux_logits']
     if others:
         raise ValueError("`optim_wrapper.level='features'`: only terms with on='aux_logits' pass the shared features; "
@@ -158,10 +158,11 @@ class GradAlignOptimWrapper(GradAlign, OptimWrapper):
     ``scope='all'``).
 
     Args:
-        level: ``'parameters'``: s and d over the parameters; exact, with a second backward pass and one more gradient in
-            memory. ``'features'``: s and d at the input of the two classifiers of a dual head, in the one backward pass.
-        scope: With ``level='parameters'``: ``'shared'``, the parameters that both objectives reach, or ``'all'``, which also
-            scales the main classifier's gradient by 1 - <s, d> / <s, s>.
+        level: ``'parameters'``: s and d over the parameters; exact, with a second backward pass and one more gradient
+            in memory. ``'features'``: s and d at the input of the two classifiers of a dual head, in the one backward
+            pass.
+        scope: With ``level='parameters'``: ``'shared'``, the parameters that both objectives reach, or ``'all'``, which
+            also scales the main classifier's gradient by 1 - <s, d> / <s, s>.
         **kwargs: Arguments of mmengine's ``OptimWrapper``.
 
     Raises:

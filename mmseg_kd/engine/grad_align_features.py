@@ -32,7 +32,8 @@ class SharedFeatures:
     @contextmanager
     def watch(self, main: nn.Module, auxiliary: nn.Module) -> Iterator[None]:
         """Give both classifiers their views while the block runs the forward pass."""
-        handles = [main.register_forward_pre_hook(self._at_main), auxiliary.register_forward_pre_hook(self._at_auxiliary)]
+        handles = [main.register_forward_pre_hook(self._at_main),
+                   auxiliary.register_forward_pre_hook(self._at_auxiliary)]
         try:
             yield
         finally:
@@ -41,8 +42,8 @@ class SharedFeatures:
 
     def _at_main(self, module: nn.Module, args: tuple) -> tuple | None:
         if self._features is not None:
-            raise ValueError("`optim_wrapper.level='features'`: the main classifier runs more than once in a step, on features "
-                             "that have no gradient in common; use level='parameters'.")
+            raise ValueError("`optim_wrapper.level='features'`: the main classifier runs more than once in a step, on "
+                             "features that have no gradient in common; use level='parameters'.")
         self._features = args[0]
         if not args[0].requires_grad:
             # Everything below is frozen: nothing is shared that could be pulled both ways.

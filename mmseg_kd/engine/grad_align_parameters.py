@@ -28,7 +28,8 @@ class SecondGradient:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The optimizer's parameters that take a gradient."""
-        return [parameter for group in self.optimizer.param_groups for parameter in group['params'] if parameter.requires_grad]
+        parameters = (parameter for group in self.optimizer.param_groups for parameter in group['params'])
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def swap(self) -> None:
         """Exchange both gradients, so that a backward pass adds to the second one."""
@@ -69,8 +70,9 @@ class SecondGradient:
         """Make ``parameter.grad`` the sum of the supervised and the aligned distillation gradient.
 
         Args:
-            scope: ``'shared'``: products and correction over the parameters that both objectives reach; ``'all'``: over all
-                parameters, an unreached one counting as zero, which also rescales what only the supervised one reaches.
+            scope: ``'shared'``: products and correction over the parameters that both objectives reach; ``'all'``: over
+                all parameters, an unreached one counting as zero, which also rescales what only the supervised one
+                reaches.
 
         Returns:
             How they stood; None where they share nothing.
@@ -79,11 +81,12 @@ class SecondGradient:
         shared = [parameter for parameter in firsts if parameter in self.gradients]
         conflict = None
         if shared:
+            both = set(shared)
             products = inner_products([firsts[p] for p in shared], [self.gradients[p] for p in shared])
             if scope == 'all':
                 # What only one objective reaches adds nothing to their product, only to the norms.
                 for index, gradients in ((1, firsts), (2, self.gradients)):
-                    alone = [gradient for p, gradient in gradients.items() if p not in firsts or p not in self.gradients]
+                    alone = [gradient for parameter, gradient in gradients.items() if parameter not in both]
                     if alone:
                         products[index] += inner_products(alone, alone)[0]
             conflict = Conflict.of(*products)

@@ -21,9 +21,9 @@ def add_training_hooks(cfg: Config) -> None:
 def use_gloo_without_gpu(cfg: Config) -> None:
     """Let a distributed launch run on CPUs; with a GPU, or without a launcher, change nothing.
 
-    mmengine's own start sets a CUDA device, its wrapper passes device ids, and SyncBN wants GPUs. Here the process group
-    is started with gloo first, the wrapper takes none, and SyncBN becomes BN (each process has its own batch statistics,
-    which is said in the log).
+    mmengine's own start sets a CUDA device, its wrapper passes device ids, and SyncBN wants GPUs. Here the process
+    group is started with gloo first, the wrapper takes none, and SyncBN becomes BN (each process has its own batch
+    statistics, which is said in the log).
     """
     if cfg.get('launcher', 'none') != 'pytorch' or torch.cuda.is_available():
         return

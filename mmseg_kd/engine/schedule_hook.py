@@ -12,9 +12,9 @@ __all__ = ['DistillScheduleHook']
 class DistillScheduleHook(Hook):
     """Apply each term's ``schedule=dict(warmup=..., stop=..., by_epoch=...)`` and log its factor.
 
-    Before every iteration a scheduled term's ``scale`` is set from the Runner's iteration or epoch alone, which a resumed
-    run restores. The log has it as ``distill.scale_<name>``. ``tools/train.py`` adds this hook to every run; it does
-    nothing for terms without a schedule and for models without terms.
+    Before every iteration a scheduled term's ``scale`` is set from the Runner's iteration or epoch alone, which a
+    resumed run restores. The log has it as ``distill.scale_<name>``. ``tools/train.py`` adds this hook to every run; it
+    does nothing for terms without a schedule and for models without terms.
 
     Raises:
         ValueError: a schedule counts epochs, but the training loop counts iterations.

@@ -15,11 +15,11 @@ def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Modu
     """Build a second classifier on the features of an existing one.
 
     The linear one is what the main classifier is: one layer of the same form, Normal(0, 0.01) and zero bias. The
-    nonlinear one maps to 200 features, dropout 0.1, BatchNorm, ReLU, and from there to the classes (Yang et al., "Dual-Head
-    Knowledge Distillation": linear for ImageNet, nonlinear for CIFAR-100).
+    nonlinear one maps to 200 features, dropout 0.1, BatchNorm, ReLU, and from there to the classes (Yang et al.,
+    "Dual-Head Knowledge Distillation": linear for ImageNet, nonlinear for CIFAR-100).
 
-    Its weights follow from torch's seed and from nothing else: the order in which a model is built does not change them,
-    and they change no random number that the model draws.
+    Its weights follow from torch's seed and from nothing else: the order in which a model is built does not change
+    them, and they change no random number that the model draws.
 
     Args:
         settings: ``dict(kind='linear'|'nonlinear')``.
@@ -57,7 +57,8 @@ def _like(main: nn.Conv2d | nn.Linear, features: int | None = None) -> nn.Conv2d
     """A new layer of the form of ``main``, perhaps with another number of input features."""
     if isinstance(main, nn.Linear):
         return nn.Linear(features or main.in_features, main.out_features)
-    return nn.Conv2d(features or main.in_channels, main.out_channels, main.kernel_size, main.stride, main.padding, main.dilation)
+    form = dict(kernel_size=main.kernel_size, stride=main.stride, padding=main.padding, dilation=main.dilation)
+    return nn.Conv2d(features or main.in_channels, main.out_channels, **form)
 
 
 def _seed() -> int:

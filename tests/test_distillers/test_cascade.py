@@ -59,7 +59,8 @@ def test_dual_head_is_on_the_last_stage():
     aux = dict(dhkd=dict(loss=dict(type='mmseg_kd.BinaryKLNormLoss'), on='aux_logits'))
     model = build(distil(cascade(), aux, dual_head=dict(kind='linear')))
     assert model.main_classifier() is model.decode_head[1].conv_seg
-    assert torch.isfinite(model.train().train_step(batch(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))['loss'])
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    assert torch.isfinite(model.train().train_step(batch(), optimizer)['loss'])
 
 
 def test_a_cascade_teacher():

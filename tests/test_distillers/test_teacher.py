@@ -133,7 +133,8 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, teacher_weights):
 
 def test_checkpoint_of_another_width_is_refused(tmp_path, teacher_weights):
     path = checkpoint_of(tmp_path, teacher_weights)
-    with pytest.raises(ValueError, match=r'have another shape \(backbone.stem.0.weight: checkpoint \(8, 3, 3, 3\), model'):
+    with pytest.raises(ValueError, match=r'have another shape \(backbone.stem.0.weight: checkpoint \(8, 3, 3, 3\), '
+                                         r'model'):
         build(distilled(segmentor(), segmentor(32, 'PSPHead'), path))
 
 
@@ -184,7 +185,8 @@ def test_refused_taps(on, message):
 @pytest.mark.parametrize('distill, message', [
     ({'a.b': dict(loss=dict(type='mmseg_kd.KDLoss'))}, r'letters, digits'),
     (dict(x=dict(type='mmseg_kd.KDLoss')), r'`distill.x`: expected dict\(loss='),
-    (dict(x=dict(loss=dict(type='mmseg_kd.KDLoss'), temperature=4.)), r"`distill.x`: unknown setting \['temperature'\]"),
+    (dict(x=dict(loss=dict(type='mmseg_kd.KDLoss'), temperature=4.)), r"`distill.x`: unknown setting "
+                                                                      r"\['temperature'\]"),
     (dict(x=dict(loss=dict(type='mmseg_kd.KDLoss', loss_weight=-1.))), r'`distill.x.loss.loss_weight`'),
     ([1], r'`distill`: expected dict'),
 ])

@@ -42,8 +42,9 @@ def gradients(model, data=None):
     """Both gradients, name to tensor or None."""
     names, parameters = zip(*[(name, p) for name, p in model.named_parameters() if p.requires_grad], strict=True)
     supervised, distillation = objectives(model, data)
-    return (dict(zip(names, torch.autograd.grad(supervised, parameters, retain_graph=True, allow_unused=True), strict=True)),
-            dict(zip(names, torch.autograd.grad(distillation, parameters, allow_unused=True), strict=True)))
+    s = torch.autograd.grad(supervised, parameters, retain_graph=True, allow_unused=True)
+    d = torch.autograd.grad(distillation, parameters, allow_unused=True)
+    return dict(zip(names, s, strict=True)), dict(zip(names, d, strict=True))
 
 
 def measure(model):

@@ -37,7 +37,8 @@ def before(model):
 def equal(got, wanted, tolerance=1e-6):
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(got[name], value, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f'{name}: {m}')
+        torch.testing.assert_close(
+            got[name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f'{name}: {text}')
 
 
 def logged(name):
@@ -62,7 +63,7 @@ def test_parameters_are_the_transcription(scope, conflict):
         assert logged('align_cosine') == pytest.approx((dot / (one * other) ** 0.5).item(), abs=1e-5)
         if conflict:
             after = sum(((wanted[n] - s[n]).double() * s[n].double()).sum() for n in shared)
-            assert abs(after / one) < 1e-5, 'what is left of distillation still has a component along the supervised one'
+            assert abs(after / one) < 1e-5, 'distillation still has a component along the supervised gradient'
 
 
 def test_scopes_differ_in_what_they_say():
@@ -208,7 +209,7 @@ def test_nothing_shared_is_the_plain_step():
         model = student(dropout_ratio=0.)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_('conv_seg' in name or 'dual_head' in name)
-        optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=LR)) if level is None else wrapper(model, level=level)
+        optimizer = wrapper(model, OptimWrapper) if level is None else wrapper(model, level=level)
         results.append(steps(model, optimizer))
     equal(results[1], results[0])
     equal(results[2], results[0])
@@ -247,8 +248,8 @@ def amp_on_cpu(monkeypatch):
     return use
 
 
-@pytest.mark.parametrize('settings', [dict(), dict(scope='all'), dict(level='features'), dict(clip_grad=dict(max_norm=0.1))],
-                         ids=str)
+@pytest.mark.parametrize(
+    'settings', [dict(), dict(scope='all'), dict(level='features'), dict(clip_grad=dict(max_norm=0.1))], ids=str)
 def test_loss_scale_cancels(amp_on_cpu, settings):
     amp_on_cpu(lambda **_: contextlib.nullcontext())
     plain, model = student(), student()
@@ -335,11 +336,13 @@ def test_through_a_runner_from_a_config(mini_cityscapes, tmp_path, level):
         model = distilled(segmentor(), segmentor(16, 'PSPHead'), distill=AUX) | dict(dual_head=dict(kind='nonlinear'))
         optimizer = dict(type='mmseg_kd.GradAlignOptimWrapper', level=level, clip_grad=dict(max_norm=1.),
                          optimizer=dict(type='AdamW', lr=1e-3))
-        config = run_config(model, mini_cityscapes, max_iters=max_iters, work_dir=str(tmp_path / work_dir), resume=resume,
-                            optim_wrapper=optimizer, experiment_name=f'{tmp_path}{work_dir}{max_iters}',
+        config = run_config(model, mini_cityscapes, max_iters=max_iters, work_dir=str(tmp_path / work_dir),
+                            resume=resume, optim_wrapper=optimizer,
+                            experiment_name=f'{tmp_path}{work_dir}{max_iters}',
                             visualizer=dict(type='Visualizer', name=f'{tmp_path}{work_dir}{max_iters}',
                                             vis_backends=[dict(type='LocalVisBackend')]),
-                            custom_hooks=[dict(type=f'mmseg_kd.{name}Hook') for name in ('ExactResume', 'TrainOnlyState')])
+                            custom_hooks=[dict(type='mmseg_kd.ExactResumeHook'),
+                                          dict(type='mmseg_kd.TrainOnlyStateHook')])
         runner = Runner.from_cfg(config)
         runner.train()
         return before(runner.model), (tmp_path / work_dir / runner.timestamp / 'vis_data/scalars.json').read_text()
@@ -347,7 +350,8 @@ def test_through_a_runner_from_a_config(mini_cityscapes, tmp_path, level):
     straight, log = run('straight', 4)
     run('broken', 2)
     broken, _ = run('broken', 4, resume=True)
-    assert straight.keys() == broken.keys() and all(torch.equal(value, broken[name]) for name, value in straight.items())
+    assert straight.keys() == broken.keys()
+    assert all(torch.equal(value, broken[name]) for name, value in straight.items())
     line = json.loads(log.splitlines()[0])
     assert -1 <= line['align_cosine'] <= 1 and line['align_conflict'] == (line['align_cosine'] < 0)
     assert line['loss'] == pytest.approx(line['decode.loss_ce'] + line['distill.loss_dhkd'], rel=1e-5)
@@ -355,8 +359,9 @@ def test_through_a_runner_from_a_config(mini_cityscapes, tmp_path, level):
 
 def test_two_processes_are_one_on_the_joined_batch(tmp_path):
     """gloo, three steps each, with momentum, clipping, parameter groups and accumulation; see grad_align_ddp.py."""
-    command('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29713', 'tests/test_engine/grad_align_ddp.py',
-            tmp_path, PYTHONPATH=f'{ROOT}:{ROOT}/tests:{ROOT}/tests/test_engine')
+    command('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29713',
+            'tests/test_engine/grad_align_ddp.py', tmp_path,
+            PYTHONPATH=f'{ROOT}:{ROOT}/tests:{ROOT}/tests/test_engine')
     from grad_align_ddp import CASES, train
     for name, settings in CASES.items():
         alone, conflicts = train(settings, whole=True)

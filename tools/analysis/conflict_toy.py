@@ -7,7 +7,8 @@ __all__ = ['ToyImages', 'ToyNetwork']
 
 
 class ToyImages:
-    """Noisy, shifted, mixed templates: 20 classes of 16x16 grey pictures, hard enough that a small network stays below 100 %.
+    """Noisy, shifted, mixed templates: 20 classes of 16x16 grey pictures, hard enough that a small network stays below
+    100 %.
 
     Args:
         number: How many pictures.
@@ -18,7 +19,8 @@ class ToyImages:
 
     def __init__(self, number: int, seed: int):
         templates = F.interpolate(
-            torch.randn(self.num_classes, 1, 6, 6, generator=torch.Generator().manual_seed(0)), size=(20, 20), mode='bicubic')
+            torch.randn(self.num_classes, 1, 6, 6, generator=torch.Generator().manual_seed(0)), size=(20, 20),
+            mode='bicubic')
         generator = torch.Generator().manual_seed(seed)
 
         def draw(high, size=(number,)):

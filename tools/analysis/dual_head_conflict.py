@@ -2,10 +2,10 @@
 
     python tools/analysis/dual_head_conflict.py [--tasks cls seg] [--seeds 0 1] [--weights 1 0.1] [--out work_dirs/...]
 
-Cross-entropy alone; a logit-level loss (BinaryKL-Norm) alone; both on one head; both on two heads. While each trains, the
-cosine between the two losses' gradients is measured in the classifier and in everything below it, every few iterations and
-whether or not both are trained. On a generated classification task ('cls') and on mini-Cityscapes ('seg', made if absent).
-Ends with one figure (conflict.png), one table (conflict.md) and the numbers (conflict.json).
+Cross-entropy alone; a logit-level loss (BinaryKL-Norm) alone; both on one head; both on two heads. While each trains,
+the cosine between the two losses' gradients is measured in the classifier and in everything below it, every few
+iterations and whether or not both are trained. On a generated classification task ('cls') and on mini-Cityscapes
+('seg', made if absent). Ends with one figure (conflict.png), one table (conflict.md) and the numbers (conflict.json).
 """
 import argparse
 import json
@@ -236,7 +236,8 @@ def draw(runs: list[dict], path: Path) -> None:
     metrics = dict(cls='accuracy, %', seg='mIoU, %')
     for row, task in zip(axes, tasks, strict=True):
         of = {words: [run for run in runs if (run['task'], run['variant']) == (task, words)] for words in ways}
-        for axis, name, title in zip(row, ('classifier', 'below'), ('in the classifier', 'below the classifier'), strict=False):
+        for axis, name, title in zip(row, ('classifier', 'below'), ('in the classifier', 'below the '
+                                                                                         'classifier'), strict=False):
             for words, chosen in of.items():
                 if chosen[0][name]:
                     mean = [statistics.mean(values) for values in zip(*(run[name] for run in chosen), strict=True)]
@@ -277,11 +278,13 @@ def main(arguments=None) -> None:
     for task in [dict(cls=Classification, seg=Segmentation)[name](args) for name in args.tasks]:
         teacher = train_teacher(task, 2 * task.iterations)
         teachers[task.name] = task.score(teacher)
-        print(f'{task.name}: teacher {task.metric} {teachers[task.name]:.1f} ({time.time() - started:.0f} s)', flush=True)
+        print(f'{task.name}: teacher {task.metric} {teachers[task.name]:.1f} ({time.time() - started:.0f} '
+              's)', flush=True)
         for seed in args.seeds:
             for variant in variants(args.weights):
                 runs.append(train_student(task, teacher, variant, seed, args))
-                print(f"{task.name}: seed {seed}, {variant.words}: {runs[-1]['score']:.1f} ({time.time() - started:.0f} s)",
+                print(f"{task.name}: seed {seed}, {variant.words}: {runs[-1]['score']:.1f} "
+                      f"({time.time() - started:.0f} s)",
                       flush=True)
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     (args.out / 'conflict.json').write_text(json.dumps(dict(settings=settings, teachers=teachers, runs=runs), indent=1))

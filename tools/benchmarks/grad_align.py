@@ -2,9 +2,9 @@
 
     python tools/benchmarks/grad_align.py [--rounds 30] [--device cpu] [--out grad_align.json]
 
-The quickstart's student with a dual head and its teacher (random weights: time does not depend on them) on random pictures.
-The three take turns, step by step, so that whatever else the machine does hits them alike. No time is reported unless both
-levels first give the gradients of a plain transcription.
+The quickstart's student with a dual head and its teacher (random weights: time does not depend on them) on random
+pictures. The three take turns, step by step, so that whatever else the machine does hits them alike. No time is
+reported unless both levels first give the gradients of a plain transcription.
 """
 import argparse
 import copy
@@ -91,8 +91,8 @@ def transcription(model, data: dict, level: str) -> tuple[float, dict]:
     dot = (at[0].double() * at[1].double()).sum()
     factor = 1 - min(0., (dot / at[0].double().square().sum()).item())
     # The correction is a multiple of s at the features or the parameters; what lies below is linear in it.
-    return factor, {
-        name: d[name] if s[name] is None else s[name] if d[name] is None else factor * s[name] + d[name] for name in names}
+    return factor, {name: d[name] if s[name] is None else s[name] if d[name] is None else factor * s[name] + d[name]
+                    for name in names}
 
 
 def check(model, data: dict) -> dict:
@@ -174,9 +174,10 @@ def main() -> None:
     of_parameters = sum(parameter.nbytes for parameter in model.parameters())
     seconds, peaks = measure(model, data, args)
     result = dict(
-        config=CONFIG.name, commit=commit(), torch=torch.__version__, mmengine=mmengine.__version__, mmseg=mmseg.__version__,
+        config=CONFIG.name, commit=commit(), torch=torch.__version__, mmengine=mmengine.__version__,
+        mmseg=mmseg.__version__,
         python=platform.python_version(), threads=torch.get_num_threads(), load_average=os.getloadavg()[0],
-        device=torch.cuda.get_device_name() if args.device.startswith('cuda') else platform.processor() or platform.machine(),
+        device=torch.cuda.get_device_name() if args.device.startswith('cuda') else platform.machine(),
         batch_size=args.batch_size, size=list(args.size), kind=args.kind, rounds=args.rounds, warmup=args.warmup,
         relative_difference_to_transcription=differences, parameter_bytes=of_parameters,
         parameters_level_extra_bytes=extra, peak_bytes=peaks, steps={})
@@ -189,7 +190,8 @@ def main() -> None:
             median_of_ratios=statistics.median(ratios), target=TARGETS.get(name))
         print(f'{name:>10}: {1000 * median:7.1f} ms, IQR {1000 * (high - low):5.1f}; x{statistics.median(ratios):.3f}'
               + (f' (target {TARGETS[name]})' if name in TARGETS else ''))
-    print(f'level parameters holds {extra / 1e6:.2f} MB beside the gradients; all parameters are {of_parameters / 1e6:.2f} MB')
+    print(f'level parameters holds {extra / 1e6:.2f} MB beside the gradients; all parameters are '
+          f'{of_parameters / 1e6:.2f} MB')
     print(json.dumps(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
