@@ -70,7 +70,7 @@ def test_stochastic_gdkd_is_the_grouped_formula_on_its_draw(divergence, standard
         return oracles.mean([oracles.grouped(a, b, g, 0.7, [0, 0, 3.], 2., divergence, standardize)
                              for a, b, g in zip(z, v, groups, strict=True)])
 
-    expected, expected_gradient = oracles.value_and_gradient(oracle, student.detach(), teacher, None)
+    expected, expected_gradient = oracles.value_and_gradient(oracle, student.detach(), teacher, None, by_row=False)
     assert value.item() == pytest.approx(expected, rel=1e-10)
     torch.testing.assert_close(gradient, torch.tensor(expected_gradient, dtype=torch.float64), rtol=1e-10, atol=1e-12)
 
