@@ -39,6 +39,16 @@ def test_closed_forms_are_the_double_backward():
         assert_close(2 * gradients.direction, double)  # what the cap measures
 
 
+def test_gradients_of_a_confident_target_keep_their_digits():
+    """Two target probabilities near 1 differ by 1e-11, which their difference in float32 does not show."""
+    student, teacher = torch.tensor([[25., 0., 0.5]]), torch.tensor([[26., 0.5, 0.]])
+    for target in (torch.tensor([0]), torch.tensor([1])):
+        single = part_gradients(student, teacher, target, 1.).target
+        double = part_gradients(student.double(), teacher.double(), target, 1.).target
+        assert 0 < double.abs().max() < 1e-10
+        assert_close(single.double(), double, rtol=1e-5, atol=0)
+
+
 def test_gradient_of_the_loss_is_the_double_backward():
     student, teacher, target = _inputs()
     value = dgkd_loss(student, teacher, target)
