@@ -263,7 +263,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
                         help='of the logit loss where both are trained (the paper: 1 on CIFAR-100, 0.1 on ImageNet)')
     parser.add_argument('--temperature', type=float, default=2.)
     parser.add_argument('--every', type=int, default=10, help='iterations between two measurements')
-    parser.add_argument('--cls-iterations', type=int, default=1000)
+    parser.add_argument('--cls-iterations', type=int, default=600)
     parser.add_argument('--seg-iterations', type=int, default=300)
     parser.add_argument('--data', help='mini-Cityscapes of 64x128 pixels (default: made under --out)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/dual_head_conflict'))
@@ -272,7 +272,6 @@ def parse_args(arguments=None) -> argparse.Namespace:
 
 def main(arguments=None) -> None:
     args = parse_args(arguments)
-    logging.disable(logging.INFO)
     args.out.mkdir(parents=True, exist_ok=True)
     started, runs, teachers = time.time(), [], {}
     for task in [dict(cls=Classification, seg=Segmentation)[name](args) for name in args.tasks]:
@@ -294,4 +293,5 @@ def main(arguments=None) -> None:
 
 
 if __name__ == '__main__':
+    logging.disable(logging.INFO)
     main()
