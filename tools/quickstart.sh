@@ -18,8 +18,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 data=$out/mini_cityscapes
-teacher=pspnet_r18-w32-d8 student=fcn_r18-w8-d8 on=mini-cityscapes-64x128
-pair=pspnet-r18-w32-d8_fcn-r18-w8-d8
+teacher=pspnet_r18-w32-d8 student=fcn_r18-w16-d8 on=mini-cityscapes-64x128
+pair=pspnet-r18-w32-d8_fcn-r18-w16-d8
 started=$SECONDS
 
 train() {  # train NAME CONFIG ITERATIONS SEED [key=value ...]

@@ -1,5 +1,5 @@
 # ResNet-18 of half width, dilated to stride 8, under a pyramid-pooling head.
-_base_ = ['../students/fcn_r18-w8-d8.py']
+_base_ = ['../students/fcn_r18-w16-d8.py']
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     backbone=dict(stem_channels=32, base_channels=32),

@@ -1,9 +1,9 @@
 # CamVid's street photographs (480 wide, 360 high) laid out as Cityscapes; 11 of the 19 classes occur.
 dataset_type = 'CityscapesDataset'
 data_root = 'data/camvid_cityscapes'
-img_scale = (480, 360)  # width, height
-crop_size = (180, 240)  # height, width
-batch_size = 4
+img_scale = (240, 180)  # width, height: half of the photographs' size
+crop_size = (120, 160)  # height, width
+batch_size = 8
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

@@ -1,4 +1,4 @@
-_base_ = ['fcn_r18-w8-d8_mini-cityscapes-64x128.py', '../_base_/distill/dkd.py']
+_base_ = ['fcn_r18-w16-d8_mini-cityscapes-64x128.py', '../_base_/distill/kd.py']
 model = dict(
     type='mmseg_kd.DistilledEncoderDecoder',
     teacher=dict(
