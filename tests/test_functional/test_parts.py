@@ -4,7 +4,7 @@ import torch
 from loss_cases import logits
 from torch.testing import assert_close
 
-from mmseg_kd.functional import grouped_kl, k_by_mass, k_by_ratio
+from mmseg_kd.functional import dist_loss, grouped_kl, k_by_mass, k_by_ratio
 from mmseg_kd.functional.grouping import by_rank
 from mmseg_kd.functional.reduce import reduce_map, valid_positions
 from mmseg_kd.functional.standardize import standardized_kl, z_score
@@ -154,3 +154,13 @@ def test_the_mean_counts_valid_positions_and_not_weights():
     assert valid_positions(torch.zeros(1, 3, 4), target, None, None).all()
     assert reduce_map(values, valid, weight, 'sum').item() == 10
     assert reduce_map(values, valid, weight, 'none').tolist() == [[0., 6., 4., 0.]]
+
+
+def test_dist_where_a_row_has_no_spread():
+    """A flat student has correlation 0 with any teacher; a flat teacher has nothing to match."""
+    flat, spread = torch.zeros(3, 4), logits(3, 4, dtype=torch.float32)
+    assert dist_loss(flat, spread, gamma=0., temperature=2.).item() == pytest.approx(4.)
+    assert dist_loss(spread, flat).item() == 0
+    student = flat.clone().requires_grad_()
+    gradient, = torch.autograd.grad(dist_loss(student, spread), student)
+    assert (gradient == 0).all()
