@@ -66,6 +66,13 @@ def test_z_scores_of_some_classes():
     assert (scores[:, [3, 5]] == logit[:, [3, 5]]).all()
 
 
+def test_equal_members_have_no_spread_though_their_mean_is_rounded():
+    for count in range(2, 20):
+        for value in (0.1, 0.7, 1.1, 100.1):
+            row = torch.full((1, count), value)
+            assert (z_score(row, torch.ones(1, count, dtype=torch.bool)) == 0).all()
+
+
 def test_parts_of_a_standardised_loss():
     """Group by group the masses stay those of the logits; as a whole they are those of the z-scores."""
     student, teacher = (logits(2, 6, seed=seed) for seed in (0, 1))
