@@ -8,7 +8,7 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$root"
-seeds=0 methods="kd dkd" teacher_iters=600 student_iters=500 out=work_dirs/quickstart images="240 60"
+seeds=0 methods="kd dkd" teacher_iters=600 student_iters=500 out=work_dirs/quickstart images="128 100"
 while [ $# -gt 0 ]; do
     case $1 in
         --seeds) seeds=$2; shift 2 ;;

@@ -3,5 +3,5 @@ model = dict(
     type='mmseg_kd.DistilledEncoderDecoder',
     teacher=dict(
         config='configs/demo/pspnet_r18-w32-d8_mini-cityscapes-64x128.py',
-        checkpoint='work_dirs/pspnet_r18-w32-d8_mini-cityscapes-64x128/iter_700.pth'),
+        checkpoint='work_dirs/pspnet_r18-w32-d8_mini-cityscapes-64x128/iter_600.pth'),
     distill={{_base_.distill}})

@@ -4,3 +4,6 @@ _base_ = [
 ]
 crop_size = (120, 160)
 model = dict(data_preprocessor=dict(size=crop_size))
+param_scheduler = [dict(type='PolyLR', eta_min=0., power=0.9, begin=0, end=600, by_epoch=False)]
+train_cfg = dict(max_iters=600, val_interval=600)
+default_hooks = dict(checkpoint=dict(interval=600))
