@@ -26,7 +26,7 @@ def test_it_ends_in_a_figure_and_a_table(tmp_path):
 
 
 def test_weights_reach_the_training():
-    """Before the first step all runs of a seed are alike; with weight zero, both losses train as cross-entropy alone."""
+    """Before the first step all runs of a seed are alike; both losses with weight zero are cross-entropy alone."""
     args = study.parse_args(['--cls-iterations', '6', '--every', '1'])
     task = study.Classification(args)
     torch.manual_seed(0)
