@@ -58,7 +58,7 @@ for seed in $seeds; do
 done
 
 echo
-"$python" tools/analysis/compare.py "teacher=$out/teacher" "${rows[@]%,}" --baseline 'student alone' --out "$out/table"
+"$python" -W ignore tools/analysis/compare.py "teacher=$out/teacher" "${rows[@]%,}" --baseline 'student alone' --out "$out/table"
 first=${seeds%% *}
 columns=("teacher=$out/teacher" "student alone=$out/student_s$first")
 for method in $methods; do columns+=("$method=$out/${method}_s$first"); done
