@@ -28,6 +28,8 @@ def predictions(run: Run, images: list[np.ndarray], device: str) -> list[np.ndar
     """Label maps (H, W) of a run's student for BGR images."""
     config = run.config
     config.model = student_config(config.model)
+    # What mmseg's inference reads; not every config names its test pipeline.
+    config.test_pipeline = config.val_dataloader.dataset.pipeline
     model = init_model(config, str(run.checkpoint), device=device)
     return [inference_model(model, image).pred_sem_seg.data[0].cpu().numpy() for image in images]
 
