@@ -57,4 +57,4 @@ def read_run(work_dir: str | Path) -> Run:
                          'than max_iters).')
     scores = {name: value for name, value in validations[-1].items() if name not in ('step', 'time', 'data_time')}
     return Run(work_dir, Config.fromfile(configs[-1], import_custom_modules=False), checkpoint, scores,
-               steps[-1].get('step', steps[-1].get('iter')), median(record['time'] for record in steps))
+               max(record['step'] for record in records), median(record['time'] for record in steps))
