@@ -17,26 +17,24 @@ __all__ = ['ExactResumeHook']
 _STEP, _SAMPLE = 0, 1
 
 
-def _seed_all(*entropy: int) -> None:
-    """Seed Python, NumPy and torch (all devices) from a few integers."""
+def _seed_host(*entropy: int) -> int:
+    """Seed Python, NumPy and torch's CPU generator from a few integers; torch's seed."""
     words = np.random.SeedSequence(entropy).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(words[1])
-    torch.manual_seed(int(words[2]))
+    torch.default_generator.manual_seed(int(words[2]))
+    return int(words[2])
 
 
 @contextmanager
 def _seeded(*entropy: int) -> Iterator[None]:
     """Seed for the block; outside of loader workers, whose randomness is the data's alone, restore afterwards."""
     if get_worker_info() is not None:
-        _seed_all(*entropy)
+        _seed_host(*entropy)
         yield
         return
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(int(words[2]))
+    _seed_host(*entropy)
     try:
         yield
     finally:
@@ -146,4 +144,5 @@ class ExactResumeHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Seed what the model draws in this iteration (dropout, stochastic depth)."""
-        _seed_all(self._seed, _STEP, self._rank, runner.iter)
+        # torch.manual_seed reaches all devices; a sample is augmented on the host.
+        torch.manual_seed(_seed_host(self._seed, _STEP, self._rank, runner.iter))
