@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from mmseg_kd.heads import auxiliary_classifier
 
-from .taps import AUX_LOGITS, check_tap
+from .taps import AUX_LOGITS, check_tap, read_tap
 from .teacher import build_teacher
-from .terms import build_terms
+from .terms import DistillTerm, build_terms
 
 __all__ = ['Distilled', 'TERM_PREFIX']
 
@@ -27,7 +27,8 @@ class Distilled:
     #: Registry scope of the library that the student is from.
     scope: str
 
-    def _init_distillation(self, teacher: dict, distill: dict, dual_head: dict | None, ignore_index: int) -> None:
+    def _init_distillation(self, teacher: dict, distill: dict, dual_head: dict | None,
+                           ignore_index: int | None) -> None:
         """Build teacher, terms and auxiliary classifier and check that they fit the student.
 
         Raises:
@@ -82,6 +83,37 @@ class Distilled:
                 parts[name.startswith(TERM_PREFIX)].append(value)
         total.objectives = tuple(sum(part) for part in parts)
         return total, OrderedDict((name, value.detach()) for name, value in log_vars.items())
+
+    def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """Run the teacher and compute every term.
+
+        Args:
+            student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
+            inputs: Images (N, 3, H, W) as the student saw them.
+            data_samples: Their data samples with labels.
+
+        Returns:
+            ``distill.loss_<name>`` to a scalar, for each term. While no term counts the teacher does not run.
+        """
+        scales = {name: term.current_scale() for name, term in self.terms.items()}
+        # After the stop of every schedule there is nothing to ask the teacher.
+        teacher = {} if not any(scales.values()) else self.teacher(
+            inputs, data_samples, {term.teacher_tap for term in self.terms.values()})
+        losses = {}
+        for name, term in self.terms.items():
+            of_student = read_tap(student, term.student_tap, term.setting, 'student')
+            if scales[name] == 0:
+                # A zero with a graph: the optimizer and DDP see every parameter in every step.
+                losses[f'{TERM_PREFIX}loss_{name}'] = 0. * of_student.sum()
+                continue
+            of_teacher = read_tap(teacher, term.teacher_tap, term.setting, 'teacher')
+            losses[f'{TERM_PREFIX}loss_{name}'] = scales[name] * self._term_loss(
+                term, of_student, of_teacher, data_samples)
+        return losses
+
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
+        """Loss of one term: bring logits and labels to one form, each library its own, and call ``term.loss``."""
+        raise NotImplementedError
 
     def init_weights(self) -> None:
         """Initialise the student as if nothing else were there; what trains beside it has its weights already."""

@@ -13,9 +13,10 @@ from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.heads.main_logits import main_logits
 from mmseg_kd.registry import MODELS
 
-from .base import TERM_PREFIX, Distilled
+from .base import Distilled
 from .main_classifier import main_classifier
-from .taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
+from .taps import AUX_LOGITS, LOGITS, module_outputs
+from .terms import DistillTerm
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
 
@@ -85,35 +86,11 @@ class DistilledSegmentor(Distilled):
                 raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
                                  'classes to distil; set out_channels=2 in student and teacher.')
 
-    def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Run the teacher and compute every term.
-
-        Args:
-            student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
-            inputs: Images (N, 3, H, W) as the student saw them.
-            data_samples: Their data samples with ``gt_sem_seg``.
-
-        Returns:
-            ``distill.loss_<name>`` to a scalar, for each term. While no term counts the teacher does not run.
-        """
-        scales = {name: term.current_scale() for name, term in self.terms.items()}
-        # After the stop of every schedule there is nothing to ask the teacher.
-        teacher = {} if not any(scales.values()) else self.teacher(
-            inputs, data_samples, {term.teacher_tap for term in self.terms.values()})
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
-        losses = {}
-        for name, term in self.terms.items():
-            of_student = read_tap(student, term.student_tap, term.setting, 'student')
-            if scales[name] == 0:
-                # A zero with a graph: the optimizer and DDP see every parameter in every step.
-                losses[f'{TERM_PREFIX}loss_{name}'] = 0. * of_student.sum()
-                continue
-            of_teacher = read_tap(teacher, term.teacher_tap, term.setting, 'teacher')
-            # Logits are compared where the labels are, features where the student's are.
-            size = target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else of_student.shape[2:]
-            losses[f'{TERM_PREFIX}loss_{name}'] = scales[name] * term.loss(
-                self._at(of_student, size), self._at(of_teacher, size), _nearest(target, size))
-        return losses
+        # Logits are compared where the labels are, features where the student's are.
+        size = target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else student.shape[2:]
+        return term.loss(self._at(student, size), self._at(teacher, size), _nearest(target, size))
 
     def _at(self, maps: Tensor, size) -> Tensor:
         if maps.shape[2:] == tuple(size):

@@ -58,12 +58,12 @@ class DistillTerm(nn.Module):
         return self.scale
 
 
-def build_terms(distill: dict, ignore_index: int) -> nn.ModuleDict:
+def build_terms(distill: dict, ignore_index: int | None) -> nn.ModuleDict:
     """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', schedule=None), ...)``.
 
     Args:
         distill: The terms by name.
-        ignore_index: The student's ignore label, for losses whose config names none.
+        ignore_index: The student's ignore label, for losses whose config names none; None: every label counts.
 
     Raises:
         ValueError: no terms, a malformed one, or a setting that a term does not know.
@@ -74,7 +74,7 @@ def build_terms(distill: dict, ignore_index: int) -> nn.ModuleDict:
     return nn.ModuleDict({name: _build_term(name, settings, ignore_index) for name, settings in distill.items()})
 
 
-def _build_term(name: str, settings: dict, ignore_index: int) -> DistillTerm:
+def _build_term(name: str, settings: dict, ignore_index: int | None) -> DistillTerm:
     where = f'distill.{name}'
     if not name.isidentifier():
         raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got '
