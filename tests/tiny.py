@@ -1,5 +1,6 @@
 """Real mmseg models and runs, small enough for a test."""
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -114,6 +115,18 @@ def run_config(model, data_root, max_iters=4, **settings):
                      dist_cfg=dict(backend='gloo')),
         log_processor=dict(by_epoch=False), randomness=dict(seed=0)) | settings
     return Config(settings)
+
+
+def write_run(work_dir, config, records):
+    """A work dir as a Runner leaves it: dumped config, log, an empty checkpoint ``iter_<last step>.pth``."""
+    log = work_dir / '20260101_000000/vis_data'
+    log.mkdir(parents=True)
+    config.dump(log / 'config.py')
+    (log / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
+    checkpoint = f"iter_{max(record['step'] for record in records)}.pth"
+    (work_dir / checkpoint).touch()
+    # Runners write the path as they were started; the folder may have moved since.
+    (work_dir / 'last_checkpoint').write_text(f'elsewhere/{checkpoint}')
 
 
 def command(*arguments, check=True, **environment):

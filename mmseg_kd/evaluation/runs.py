@@ -1,6 +1,7 @@
 """Reading what a training run leaves behind in its work dir."""
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +21,9 @@ class Run:
         scores: The last validation's metrics, in percent (``mIoU``, ``aAcc``, ``mAcc``).
         iterations: Iterations trained.
         step_time: Median seconds per iteration, data loading included.
+        peak_memory: Largest logged memory in MiB: of the GPU, or on a CPU the process's; None where none was logged.
+        steps: The logged training steps: each a dict with ``step``, ``loss``, ``lr``, ...
+        validations: Each a dict with ``step`` and the metrics.
     """
 
     work_dir: Path
@@ -28,6 +32,9 @@ class Run:
     scores: dict[str, float]
     iterations: int
     step_time: float
+    peak_memory: float | None = None
+    steps: list[dict] = field(default_factory=list, repr=False)
+    validations: list[dict] = field(default_factory=list, repr=False)
 
 
 def read_run(work_dir: str | Path) -> Run:
@@ -49,12 +56,21 @@ def read_run(work_dir: str | Path) -> Run:
     checkpoint = work_dir / Path(recorded).name
     configs = sorted(work_dir.glob('*/vis_data/config.py'), key=lambda path: path.stat().st_mtime)
     records = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in log.open()]
-    validations = [record for record in records if 'mIoU' in record or 'accuracy/top1' in record]
-    steps = [record for record in records if 'loss' in record]
+    validations = _in_order(record for record in records if 'mIoU' in record or 'accuracy/top1' in record)
+    steps = _in_order(record for record in records if 'loss' in record)
     if not configs or not validations or not steps:
         raise ValueError(f'`work_dir`: the run in {str(work_dir)!r} has {len(steps)} logged steps and '
                          f'{len(validations)} validations; expected some of both (train_cfg.val_interval no longer '
                          'than max_iters).')
     scores = {name: value for name, value in validations[-1].items() if name not in ('step', 'time', 'data_time')}
-    return Run(work_dir, Config.fromfile(configs[-1], import_custom_modules=False), checkpoint, scores,
-               max(record['step'] for record in records), median(record['time'] for record in steps))
+    return Run(
+        work_dir, Config.fromfile(configs[-1], import_custom_modules=False), checkpoint, scores,
+        iterations=max(record['step'] for record in records), step_time=median(record['time'] for record in steps),
+        peak_memory=max((record['memory'] for record in steps if 'memory' in record), default=None), steps=steps,
+        validations=validations)
+
+
+def _in_order(records: Iterable[dict]) -> list[dict]:
+    """By step; what a resumed run did again counts as it did it last."""
+    latest = {record['step']: record for record in records}
+    return [latest[step] for step in sorted(latest)]

@@ -4,6 +4,8 @@ import re
 import statistics
 
 import pytest
+import tiny
+import torch
 from mmengine.config import Config
 from tiny import build, command, distilled, segmentor
 
@@ -11,17 +13,27 @@ SCORES = dict(base=(40., 43., 41.), kd=(42., 42., 45.))
 
 
 def write_run(folder, model, score, seed, iterations=10):
-    """The files that `read_run` reads, and nothing else."""
-    log = folder / '20260101_000000/vis_data'
-    log.mkdir(parents=True)
-    Config(dict(model=model, default_scope='mmseg', randomness=dict(seed=seed))).dump(log / 'config.py')
-    records = [dict(loss=1., time=0.1 * step, step=step) for step in (1, 2, 9)]
-    records += [dict(loss=1., time=0.2, step=iterations)]
+    """A run whose memory peaked in the middle of the log."""
+    records = [dict(loss=1., time=0.1 * step, step=step, memory=500 + 12 * seed * (step == 2)) for step in (1, 2, 9)]
+    records += [dict(loss=1., time=0.2, step=iterations, memory=500)]
     records += [dict(mIoU=score - 5, step=4), dict(mIoU=score, step=iterations)]
-    (log / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
-    (folder / f'iter_{iterations}.pth').touch()
-    # Runners write the path as they were started; the folder may have moved since.
-    (folder / 'last_checkpoint').write_text(f'elsewhere/iter_{iterations}.pth')
+    settings = dict(model=model, default_scope='mmseg', randomness=dict(seed=seed))
+    tiny.write_run(folder, Config(settings), records)
+
+
+def multiply_adds(height, width):
+    """Of the convolutions of `segmentor()`, by the textbook formula from the shapes that a forward pass has."""
+    model, total = build(segmentor()).eval(), 0
+
+    def count(module, args, output):
+        nonlocal total
+        kernel = module.kernel_size[0] * module.kernel_size[1]
+        total += output[0].numel() * module.in_channels // module.groups * kernel
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    model(torch.zeros(1, 3, height, width), mode='tensor')
+    return total
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +60,10 @@ def test_table_and_json(runs, tmp_path):
         assert rows[name]['mean'] == pytest.approx(statistics.mean(scores))
         assert rows[name]['deviation'] == pytest.approx(statistics.stdev(scores))
         assert rows[name]['step_time'] == pytest.approx(0.2)
+        assert rows[name]['peak_memory_mib'] == 524
+        assert rows[name]['size'] == [32, 64] and rows[name]['flops'] == multiply_adds(32, 64)
     assert rows['kd']['gains'] == pytest.approx([2., -1., 4.])
-    assert '| 43.00 ± 1.73 | +1.67 | 42.00, 42.00, 45.00 |' in output
+    assert '| 43.00 ± 1.73 | +1.67 | 42.00, 42.00, 45.00 | 0.200 | 0.51 GiB |' in output
     assert (tmp_path / 'table.md').read_text().strip() in output
 
 

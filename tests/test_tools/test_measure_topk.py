@@ -1,5 +1,6 @@
 """The table of k per class, through the command line, against explicit loops over the same pixels."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,16 +70,23 @@ def test_measures_the_table_that_gdkd_reads(teacher, tmp_path):
     assert table['k'] == expected
     assert table['positions'] == pixels.tolist()
     assert table['rule'] == dict(mass=0.8) and table['k_max'] == 9 and table['temperature'] == 1
-    assert table['classes'][0] == 'road' and 'road' in done.stdout
+    for c, p in enumerate(distributions):
+        ordered = sorted(p, reverse=True)
+        assert table['mass_of_first'][c] == pytest.approx(ordered[0], rel=1e-5)
+        assert table['mass_of_k'][c] == pytest.approx(sum(ordered[:expected[c]]), rel=1e-5)
+    row = f"| road | {expected[0]} | {table['mass_of_k'][0]:.3f} | {max(distributions[0]):.3f} | {pixels[0]} |"
+    assert row in done.stdout and row in out.with_suffix('.md').read_text()
     loss = GDKDLoss(k=str(out))
     assert loss.k == tuple(table['k'])
     assert loss(torch.randn(2, 19), torch.randn(2, 19), torch.tensor([0, 18])).isfinite()
 
 
-def test_measures_by_ratio(teacher, tmp_path):
-    folder, _, _ = teacher
-    out = tmp_path / 'table.json'
-    tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--ratio', 1.3, '--temperature', 4)
+def test_measures_a_run_by_ratio(teacher, tmp_path):
+    folder, _, config = teacher
+    work_dir, out = tmp_path / 'run', tmp_path / 'table.json'
+    tiny.write_run(work_dir, config, [dict(loss=1., time=1., step=4), dict(mIoU=1., step=4)])
+    shutil.copy(folder / 'teacher.pth', work_dir / 'iter_4.pth')
+    tiny.command(TOOL, work_dir, '--out', out, '--ratio', 1.3, '--temperature', 4)
     table = json.loads(out.read_text())
     assert table['rule'] == dict(ratio=1.3) and table['temperature'] == 4
     assert 2 * 32 * 64 < sum(table['positions']) <= 4 * 32 * 64
@@ -91,3 +99,5 @@ def test_refuses(teacher, tmp_path):
     done = tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--mass', 1.5, check=False)
     assert done.returncode and '`--mass` must be above 0 and at most 1, got 1.5' in done.stdout
     assert not out.exists()
+    done = tiny.command(TOOL, folder / 'teacher.py', '--out', out, check=False)
+    assert done.returncode and '`checkpoint` must be given with a config file' in done.stdout

@@ -1,10 +1,11 @@
 """Measure how many classes a teacher means at a position, per class: the table `k` of GDKDLoss.
 
-    python tools/analysis/measure_topk.py teacher_config.py teacher.pth --out table.json --mass 0.95 --k-max 5
+    python tools/analysis/measure_topk.py work_dirs/teacher --out table.json --mass 0.95 --k-max 5
+    python tools/analysis/measure_topk.py teacher_config.py teacher.pth --out table.json
 
-Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``. As in GDKD's code (Zheng and Cheng, 2025), the k of
-a class follows from the teacher's distribution averaged over the positions labelled with that class. A class without
-such positions gets the k of the distribution averaged over all of them.
+Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``, and beside it the same as a markdown table. As in
+GDKD's code (Zheng and Cheng, 2025), the k of a class follows from the teacher's distribution averaged over positions
+labelled with that class. A class without such positions gets the k of the distribution averaged over all of them.
 """
 import argparse
 import json
@@ -21,14 +22,15 @@ from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.distillers.config import student_config
+from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.functional import k_by_mass, k_by_ratio
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure k per class of a teacher', epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('config', help="the teacher's config; its val_dataloader gives the images")
-    parser.add_argument('checkpoint', help="the teacher's checkpoint")
-    parser.add_argument('--out', required=True, help='JSON file to write')
+    parser.add_argument('config', help="the teacher's work dir or config; its val_dataloader gives the images")
+    parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint (default: the latest of its work dir)")
+    parser.add_argument('--out', required=True, help='JSON file to write; the markdown lies beside it')
     rule = parser.add_mutually_exclusive_group()
     rule.add_argument('--mass', type=float, default=0.95,
                       help='k is the fewest classes that hold this share of the probability (default 0.95)')
@@ -41,6 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     args = parser.parse_args()
+    if args.checkpoint is None and not Path(args.config).is_dir():
+        raise ValueError(f'`checkpoint` must be given with a config file, got {args.config!r} alone; or name the work '
+                         'dir of a run')
     if not 0 < args.mass <= 1:
         raise ValueError(f'`--mass` must be above 0 and at most 1, got {args.mass}')
     for name in ('ratio', 'k_max', 'temperature', 'images'):
@@ -91,9 +96,22 @@ def first_images(loader: Iterable[dict], images: Optional[int]) -> Iterable[dict
             return
 
 
+def markdown(table: dict) -> str:
+    """The measured table for people: k, and how much of the teacher's probability its first k classes hold."""
+    lines = ['| class | k | mass of the first k | mass of the first | positions |',
+             '| --- | ---: | ---: | ---: | ---: |']
+    columns = (table[name] for name in ('classes', 'k', 'mass_of_k', 'mass_of_first', 'positions'))
+    return '\n'.join(lines + [f'| {name} | {k} | {of_k:.3f} | {of_first:.3f} | {count} |'
+                              for name, k, of_k, of_first, count in zip(*columns, strict=True)])
+
+
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    if Path(args.config).is_dir():
+        run = read_run(args.config)
+        cfg, args.checkpoint = run.config, args.checkpoint or str(run.checkpoint)
+    else:
+        cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
@@ -107,16 +125,18 @@ def main() -> None:
         k = k_by_ratio(distributions.log(), args.ratio, args.k_max)
     else:
         k = k_by_mass(distributions.log(), args.mass, args.k_max)
+    held = distributions.sort(1, descending=True).values.cumsum(1)
     table = dict(
         k=k.tolist(), positions=positions.tolist(), classes=list(loader.dataset.metainfo['classes']),
+        mass_of_k=held.gather(1, k[:, None] - 1)[:, 0].tolist(), mass_of_first=held[:, 0].tolist(),
         rule=dict(mass=args.mass) if args.ratio is None else dict(ratio=args.ratio),
         k_max=args.k_max, temperature=args.temperature, config=args.config, checkpoint=args.checkpoint)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(table, indent=2) + '\n')
-    for name, k, count in zip(table['classes'], table['k'], table['positions'], strict=True):
-        print(f'{name:>20}  k {k}  of {count} positions')
-    print(f'written to {out}')
+    out.with_suffix('.md').write_text(markdown(table) + '\n')
+    print(markdown(table))
+    print(f'written to {out} and {out.with_suffix(".md")}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,37 @@
+"""Peak memory in the log of a run without a GPU."""
+import sys
+
+import torch
+from mmengine.hooks import Hook
+
+from mmseg_kd.registry import HOOKS
+
+__all__ = ['PeakMemoryHook']
+
+
+@HOOKS.register_module()
+class PeakMemoryHook(Hook):
+    """Log ``memory`` on a CPU, as mmengine does on a GPU: the peak so far, in MiB.
+
+    Here it is the peak resident memory of the process, libraries and data loading included; worker processes are not.
+    With a GPU, and where the platform does not tell (Windows), the hook does nothing.
+    """
+
+    # Before LoggerHook writes the log.
+    priority = 'NORMAL'
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Note the peak."""
+        peak = _peak_resident()
+        if peak is not None and not torch.cuda.is_available():
+            runner.message_hub.update_scalar('train/memory', peak)
+
+
+def _peak_resident() -> int | None:
+    """Peak resident memory of this process in MiB."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024**2 if sys.platform == 'darwin' else 1024)
