@@ -12,7 +12,7 @@ MAY_IMPORT = {
     'functional': set(),
     'losses': {'functional'},
     'heads': {'functional'},
-    'distillers': {'losses', 'heads'},
+    'distillers': {'functional', 'losses', 'heads'},
     'engine': {'functional'},
     'datasets': set(),
     'models': set(),

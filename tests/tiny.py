@@ -129,11 +129,11 @@ def write_run(work_dir, config, records):
     (work_dir / 'last_checkpoint').write_text(f'elsewhere/{checkpoint}')
 
 
-def command(*arguments, check=True, **environment):
+def command(*arguments, check=True, timeout=None, **environment):
     """Run a tool as a user does; the completed process with its output as text."""
     process = subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), **environment})
+        timeout=timeout, env={**os.environ, 'PYTHONPATH': str(ROOT), **environment})
     if check and process.returncode:
         raise AssertionError(f'{arguments} ended with {process.returncode}:\n{process.stdout[-4000:]}')
     return process

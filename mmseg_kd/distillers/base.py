@@ -1,10 +1,12 @@
 """What all distilled models share, whichever library their student is from."""
 from collections import OrderedDict
+from contextlib import nullcontext
 
 from torch import Tensor, nn
 
 from mmseg_kd.heads import auxiliary_classifier
 
+from .processes import batch_of_all_processes
 from .taps import AUX_LOGITS, check_tap, read_tap
 from .teacher import build_teacher
 from .terms import DistillTerm, build_terms
@@ -67,6 +69,14 @@ class Distilled:
             ValueError: the student has no such layer; the message says why.
         """
         raise NotImplementedError
+
+    def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
+        """The student's; in training with several processes the distillation terms are means over all their positions.
+
+        The student's own losses stay the library's, which divide by what one process holds.
+        """
+        with batch_of_all_processes() if mode == 'loss' else nullcontext():
+            return super().forward(inputs, data_samples, mode=mode, **kwargs)
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, OrderedDict]:
         """Sum the losses as the library does, and keep the two objectives apart for those who ask.

@@ -8,6 +8,7 @@ from .checks import check_settings, checked, loss_function, warn_once
 from .dkd import dkd_map
 from .grouped import GroupedKL, group_log_probs
 from .grouping import target_and_rest
+from .joined import over_batch
 from .reduce import reduce_map
 from .standardize import z_score
 
@@ -64,7 +65,9 @@ def part_gradients(student: Tensor, teacher: Tensor, target: Tensor, temperature
 
 
 def _norm(values: Tensor, valid: Tensor) -> Tensor:
-    return values.masked_fill(~valid.unsqueeze(1), 0.).norm()
+    # The square of a float32 has its place in float64, so that one part alone keeps its norm exactly.
+    norm = values.detach().masked_fill(~valid.unsqueeze(1), 0.).norm()
+    return over_batch(norm.double().square()).sqrt().to(norm.dtype)
 
 
 def coupling_map(gradients: PartGradients, valid: Tensor) -> Tuple[Tensor, Tensor]:
@@ -74,11 +77,11 @@ def coupling_map(gradients: PartGradients, valid: Tensor) -> Tuple[Tensor, Tenso
     """
     difference = (gradients.target - gradients.non_target).masked_fill(~valid.unsqueeze(1), 0.)
     # Both m_i and its mean are taken in units of the largest difference, whose square could leave the range.
-    unit = difference.detach().abs().amax() if difference.numel() else difference.new_zeros(())
+    unit = over_batch(difference.detach().abs().amax() if difference.numel() else difference.new_zeros(()), 'max')
     same = unit < SAME_GRADIENT
     unit = unit.masked_fill(same, 1.)
     m = (difference / unit).square().mean(1)
-    mean = (m.detach().sum() / valid.sum().clamp(min=1)).masked_fill(same, 1.)
+    mean = (over_batch(m.detach().sum()) / over_batch(valid.sum()).clamp(min=1)).masked_fill(same, 1.)
     size = 2 / (mean * unit**2 * difference.shape[1]) * _norm(gradients.direction, valid)
     return (m / mean).masked_fill(same, 0.), size.masked_fill(same, 0.)
 

@@ -4,6 +4,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .joined import mean_divisor
+
 
 def valid_positions(like: Tensor, target: Optional[Tensor], weight: Optional[Tensor],
                     ignore_index: Optional[int]) -> Tensor:
@@ -41,6 +43,8 @@ def reduce_map(values: Tensor,
             map with zeros at invalid positions.
         count: what the mean divides by, when it is not the number of valid positions.
 
+    In a :func:`~mmseg_kd.functional.joined.joined_batch` the number is that of all its parts.
+
     Example:
         >>> import torch
         >>> values = torch.tensor([1., 2., 6.])
@@ -56,5 +60,5 @@ def reduce_map(values: Tensor,
         return values.sum()
     if reduction == 'mean':
         count = valid.sum() if count is None else count
-        return values.sum() / count.clamp(min=1)
+        return values.sum() / mean_divisor(count)
     raise ValueError(f"`reduction` must be 'mean', 'sum' or 'none', got {reduction!r}")

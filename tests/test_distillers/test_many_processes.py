@@ -1,0 +1,26 @@
+"""Several processes that each hold a part of the batch train as one that holds all of it."""
+import pytest
+import torch
+from many_processes import CASES, PROCESSES
+from tiny import ROOT, command
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('many_processes')
+    # A process that waits for another for ever would hang the tests; this is 20 times what they take.
+    command('tests/test_distillers/many_processes.py', folder, timeout=300,
+            PYTHONPATH=f'{ROOT}:{ROOT}/tests', OMP_NUM_THREADS='1')
+    return folder
+
+
+@pytest.mark.parametrize('processes', PROCESSES)
+@pytest.mark.parametrize('name', CASES)
+def test_weights_are_those_of_the_joined_batch(trained, name, processes):
+    """The parts hold different numbers of labelled pixels, and with four processes one holds none."""
+    alone = torch.load(trained / f'{name}_1.pth')
+    for rank in range(processes):
+        weights = torch.load(trained / f'{name}_{processes}_{rank}.pth')
+        assert weights.keys() == alone.keys()
+        for key, value in alone.items():
+            assert (weights[key] - value).abs().max() < 1e-5, key
