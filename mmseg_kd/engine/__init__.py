@@ -1,4 +1,5 @@
 """Hooks and optimizer wrappers that distilled training needs of mmengine's Runner."""
+from .distill_statistics import DistillStatisticsHook
 from .exact_resume import ExactResumeHook
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
 from .peak_memory import PeakMemoryHook
@@ -6,6 +7,6 @@ from .schedule_hook import DistillScheduleHook
 from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
-    'AmpGradAlignOptimWrapper', 'DistillScheduleHook', 'ExactResumeHook', 'GradAlignOptimWrapper', 'PeakMemoryHook',
-    'TrainOnlyStateHook'
+    'AmpGradAlignOptimWrapper', 'DistillScheduleHook', 'DistillStatisticsHook', 'ExactResumeHook',
+    'GradAlignOptimWrapper', 'PeakMemoryHook', 'TrainOnlyStateHook'
 ]

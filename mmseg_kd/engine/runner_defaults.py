@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu']
 
 _TRAINING_HOOKS = ('mmseg_kd.ExactResumeHook', 'mmseg_kd.TrainOnlyStateHook', 'mmseg_kd.DistillScheduleHook',
-                   'mmseg_kd.PeakMemoryHook')
+                   'mmseg_kd.DistillStatisticsHook', 'mmseg_kd.PeakMemoryHook')
 
 
 def add_training_hooks(cfg: Config) -> None:

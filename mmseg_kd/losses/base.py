@@ -2,6 +2,7 @@
 import inspect
 from typing import Any, Callable, ClassVar, Dict, Optional
 
+import torch
 from torch import Tensor, nn
 
 from mmseg_kd.functional.checks import check_settings, settings_of
@@ -23,6 +24,8 @@ class DistillationLoss(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
     needs_target: bool = False
+    #: Name of each part of the loss to the settings that leave it alone, at weight 1; empty: it has no parts.
+    parts: ClassVar[Dict[str, Dict[str, Any]]] = {}
     _defaults: ClassVar[Dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs) -> None:
@@ -69,6 +72,28 @@ class DistillationLoss(nn.Module):
             settings['reduction'] = 'sum'
         loss = self.loss_weight * type(self).function(student, teacher, target, weight, **settings)
         return loss if avg_factor is None else loss / avg_factor
+
+    def part_values(self,
+                    student: Tensor,
+                    teacher: Tensor,
+                    target: Optional[Tensor] = None,
+                    weight: Optional[Tensor] = None,
+                    reduction: str = 'mean') -> Dict[str, Tensor]:
+        """The parts of the loss, each at weight 1 and without ``loss_weight``, without gradient.
+
+        Args:
+            student: as for :meth:`forward`, as the other tensors.
+            reduction: 'mean', 'sum', or 'none' for (N, *) maps.
+        """
+        return self._part_values(self.parts, student, teacher, target, weight, reduction)
+
+    @torch.no_grad()
+    def _part_values(self, parts, student, teacher, target=None, weight=None, reduction='mean') -> Dict[str, Tensor]:
+        fixed = {**self.settings, 'reduction': reduction}
+        return {
+            name: type(self).function(student, teacher, target, weight, **{**fixed, **part})
+            for name, part in parts.items()
+        }
 
     def extra_repr(self) -> str:
         return ', '.join(f'{name}={getattr(self, name)!r}' for name in self._defaults)

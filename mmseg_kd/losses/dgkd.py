@@ -21,6 +21,8 @@ class DGKDLoss(DistillationLoss):
 
     function = staticmethod(dgkd_loss)
     needs_target = True
+    # The mean of the coupling term is -epsilon whatever the logits; `diagnostics` tell what it does.
+    parts = dict(target=dict(alpha=1., beta=0., epsilon=0.), non_target=dict(alpha=0., beta=1., epsilon=0.))
 
     def diagnostics(self, student: Tensor, teacher: Tensor, target: Tensor) -> Dict[str, Tensor]:
         """Cosine, norms and covariances, see :func:`~mmseg_kd.functional.dgkd_diagnostics`; for a hook to log."""

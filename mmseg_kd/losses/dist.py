@@ -15,3 +15,4 @@ class DISTLoss(DistillationLoss):
     """
 
     function = staticmethod(dist_loss)
+    parts = dict(inter_class=dict(beta=1., gamma=0.), intra_class=dict(beta=0., gamma=1.))

@@ -17,3 +17,4 @@ class DKDLoss(DistillationLoss):
 
     function = staticmethod(dkd_loss)
     needs_target = True
+    parts = dict(target=dict(alpha=1., beta=0.), non_target=dict(alpha=0., beta=1.))

@@ -38,6 +38,8 @@ class GDKDLoss(DistillationLoss):
     """
 
     function = staticmethod(gdkd_loss)
+    parts = dict(
+        between=dict(w0=1., w1=0., w2=0.), within_top=dict(w0=0., w1=1., w2=0.), within_rest=dict(w0=0., w1=0., w2=1.))
 
     def __init__(self, **settings) -> None:
         if isinstance(settings.get('k'), (str, Path)):

@@ -17,3 +17,5 @@ class GDKD3Loss(DistillationLoss):
     """
 
     function = staticmethod(gdkd3_loss)
+    parts = dict(
+        between=dict(w0=1., w1=0., w2=0.), within_top=dict(w0=0., w1=1., w2=0.), within_rest=dict(w0=0., w1=0., w2=1.))

@@ -38,10 +38,11 @@ VARIANTS = dict(
 TARGETS = dict(features=1.1, parameters=1.6)
 
 
-def build_model(args: argparse.Namespace):
-    """The distilled student; the settings are the demo's but for the dual head's kind and the teacher's weights."""
-    config = Config.fromfile(CONFIG).model
-    config.dual_head.kind = args.kind
+def build_model(args: argparse.Namespace, path: Path = CONFIG):
+    """A demo's distilled student; the settings are its own but for the dual head's kind and the teacher's weights."""
+    config = Config.fromfile(path).model
+    if 'dual_head' in config:
+        config.dual_head.kind = args.kind
     config.teacher = dict(config=str(ROOT / config.teacher.config))
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
