@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .checks import checked, loss_function
 from .grouped import kl_terms
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 
 
 def binary_kl_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
@@ -55,4 +55,5 @@ def binary_kl_loss(student: Tensor,
         tensor(0.8876)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    return reduce_map(binary_kl_map(student, teacher, temperature=temperature), valid, weight, reduction)
+    return fused_or_plain(lambda: binary_kl_map(student, teacher, temperature=temperature),
+                          LossSpec('binary', temperature), student, teacher, valid, weight, reduction)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .checks import checked, loss_function
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 
 
 def log_cosh(x: Tensor) -> Tensor:
@@ -61,4 +61,5 @@ def binary_kl_norm_loss(student: Tensor,
         tensor(3.4702)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    return reduce_map(binary_kl_norm_map(student, teacher, temperature=temperature), valid, weight, reduction)
+    return fused_or_plain(lambda: binary_kl_norm_map(student, teacher, temperature=temperature),
+                          LossSpec('binary_norm', temperature), student, teacher, valid, weight, reduction)

@@ -6,7 +6,7 @@ from torch import Tensor
 from .checks import checked, loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import target_and_rest
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 
 
@@ -73,5 +73,11 @@ def dkd_loss(student: Tensor,
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dkd_loss')
     if student.shape[1] == 2:
         warn_once('dkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
-    terms = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+
+    def plain() -> Tensor:
+        return dkd_map(
+            student, teacher, target,
+            alpha=alpha, beta=beta, temperature=temperature, standardize=standardize).total
+
+    spec = None if standardize else LossSpec('target', temperature, alpha, (0., beta))
+    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, target)

@@ -7,7 +7,7 @@ from torch import Tensor
 from .checks import checked, loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import by_rank
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 from .topk import k_by_ratio
 
@@ -139,14 +139,24 @@ def gdkd_loss(student: Tensor,
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
     check_choice_of_k(k, ratio, k_max, strategy)
+    num_classes, rank, boundary = student.shape[1], None, k
     if ratio is not None:
-        k = k_by_ratio(teacher, ratio, k_max, temperature)
+        boundary = min(k_max, num_classes - 1)
     elif isinstance(k, (Tensor, tuple, list)):
-        k = _k_of_class(k, target, student.shape[1])
+        rank = _k_of_class(k, target, num_classes)
+        # A table on a device is not looked at: the host would wait for it.
+        boundary = num_classes - 1 if isinstance(k, Tensor) and k.is_cuda else min(int(max(k)), num_classes - 1)
     else:
-        check_k('gdkd_loss', k, student.shape[1])
-    terms = gdkd_map(
-        student, teacher,
-        k=k, w0=w0, w1=w1, w2=w2, strategy=strategy, divergence=divergence, temperature=temperature,
-        standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+        check_k('gdkd_loss', k, num_classes)
+
+    def plain() -> Tensor:
+        by_position = k_by_ratio(teacher, ratio, k_max, temperature) if ratio is not None else rank
+        return gdkd_map(
+            student, teacher,
+            k=k if by_position is None else by_position, w0=w0, w1=w1, w2=w2, strategy=strategy, divergence=divergence,
+            temperature=temperature, standardize=standardize).total
+
+    spec = None
+    if not standardize:
+        spec = LossSpec('rank', temperature, w0, (w1, w2), divergence, (boundary, ), strategy, ratio)
+    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, rank=rank)

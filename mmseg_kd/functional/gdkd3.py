@@ -7,7 +7,7 @@ from .checks import checked, loss_function
 from .gdkd import check_k
 from .grouped import GroupedKL
 from .grouping import by_rank
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 
 
@@ -84,7 +84,11 @@ def gdkd3_loss(student: Tensor,
     if isinstance(k, (Tensor, tuple, list)):
         raise ValueError(f'`k` must be one integer for gdkd3_loss, got {k!r}')
     check_k('gdkd3_loss', k, student.shape[1], vanishing_top=2)
-    terms = gdkd3_map(
-        student, teacher,
-        k=k, w0=w0, w1=w1, w2=w2, divergence=divergence, temperature=temperature, standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+
+    def plain() -> Tensor:
+        return gdkd3_map(
+            student, teacher,
+            k=k, w0=w0, w1=w1, w2=w2, divergence=divergence, temperature=temperature, standardize=standardize).total
+
+    spec = None if standardize else LossSpec('rank', temperature, w0, (0., w1, w2), divergence, (1, k))
+    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction)

@@ -6,7 +6,7 @@ from torch import Tensor
 from .checks import checked, loss_function
 from .grouped import GroupedKL
 from .grouping import one_group
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 
 
@@ -54,5 +54,6 @@ def kd_loss(student: Tensor,
         tensor(0.9863)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
-    terms = kd_map(student, teacher, temperature=temperature, standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+    spec = None if standardize else LossSpec('all', temperature)
+    return fused_or_plain(lambda: kd_map(student, teacher, temperature=temperature, standardize=standardize).total,
+                          spec, student, teacher, valid, weight, reduction)

@@ -25,6 +25,18 @@ def valid_positions(like: Tensor, target: Optional[Tensor], weight: Optional[Ten
     return valid
 
 
+def position_factors(valid: Tensor, weight: Optional[Tensor], reduction: str) -> Tensor:
+    """What each position counts in the reduced loss, (N, *): :func:`reduce_map` is the sum of factor times value.
+
+    Args:
+        valid: (N, *) bool, see :func:`valid_positions`.
+        weight: (N, *) factor of each position.
+        reduction: 'mean' or 'sum'.
+    """
+    factors = valid.to(torch.float32) if weight is None else weight.to(torch.float32).masked_fill(~valid, 0.)
+    return factors / mean_divisor(valid.sum()) if reduction == 'mean' else factors
+
+
 def reduce_map(values: Tensor,
                valid: Tensor,
                weight: Optional[Tensor] = None,

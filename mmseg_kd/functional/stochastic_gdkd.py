@@ -7,7 +7,7 @@ from torch import Tensor
 from .checks import checked, loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import target_and_rest
-from .reduce import reduce_map
+from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 
 
@@ -89,7 +89,11 @@ def stochastic_gdkd_loss(student: Tensor,
     if student.shape[1] == 2:
         warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
                   '`w1` has no effect')
-    terms = stochastic_gdkd_map(
-        student, teacher, target,
-        keep=keep, w0=w0, w1=w1, temperature=temperature, divergence=divergence, standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+
+    def plain() -> Tensor:
+        return stochastic_gdkd_map(
+            student, teacher, target,
+            keep=keep, w0=w0, w1=w1, temperature=temperature, divergence=divergence, standardize=standardize).total
+
+    spec = None if standardize else LossSpec('random', temperature, w0, (0., 0., w1), divergence, keep=keep)
+    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, target)

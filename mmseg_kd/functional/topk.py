@@ -4,6 +4,8 @@ import math
 import torch
 from torch import Tensor
 
+NEARLY_NOTHING = 1e-35
+
 
 def _descending(teacher: Tensor, temperature: float) -> Tensor:
     return (teacher.detach() / temperature).log_softmax(1).sort(1, descending=True).values
@@ -24,7 +26,9 @@ def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1
         (N, *) int64 in 1 .. min(k_max, C - 1).
 
     Example:
-        >>> import torch
+        >>> import math
+
+import torch
         >>> logits = torch.tensor([[.4, .4, .1, .1], [.9, .04, .03, .03]]).log()
         >>> k_by_ratio(logits, ratio=1.5, k_max=3)
         tensor([2, 1])
@@ -32,9 +36,13 @@ def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1
     log_p = _descending(teacher, temperature)
     num_classes = log_p.shape[1]
     rank = torch.arange(1, num_classes + 1, device=log_p.device).view(1, -1, *(1, ) * (log_p.dim() - 2))
-    # The running mean, smallest first, in the log domain: behind a lead of 1000 all the others underflow.
-    log_mean = log_p.flip(1).logcumsumexp(1).flip(1) - (num_classes + 1 - rank).to(log_p.dtype).log()
-    leads = log_p - log_mean >= math.log(ratio)
+    # The running sum, smallest first, in the log domain: behind a lead of 1000 all the others underflow. Of p_k and all
+    # smaller ones it takes p_k out, in whose rounding they would vanish: n p_k >= ratio (p_k + smaller).
+    log_sum = log_p.flip(1).logcumsumexp(1).flip(1)
+    # Never 0, however small: n p_k = ratio p_k is not enough. Only the last class has none below it.
+    smaller = (log_sum[:, 1:] - log_p[:, :-1]).clamp(min=math.log(NEARLY_NOTHING)).exp()
+    smaller = torch.cat((smaller, torch.zeros_like(log_p[:, :1])), 1)
+    leads = num_classes + 1 - rank - ratio >= ratio * smaller
     return (leads * rank).amax(1).clamp(min=1, max=min(k_max, num_classes - 1))
 
 
@@ -51,7 +59,9 @@ def k_by_mass(teacher: Tensor, mass: float, k_max: int, temperature: float = 1.)
         (N, *) int64 in 1 .. min(k_max, C - 1).
 
     Example:
-        >>> import torch
+        >>> import math
+
+import torch
         >>> logits = torch.tensor([[.4, .4, .1, .1], [.9, .04, .03, .03]]).log()
         >>> k_by_mass(logits, mass=.75, k_max=3)
         tensor([2, 1])

@@ -78,7 +78,7 @@ class Classification:
 class Segmentation:
     """Mini-Cityscapes: the quickstart's student learns from its teacher."""
 
-    name, metric, learning_rate = 'seg', 'mIoU', 2e-3
+    name, metric, learning_rate = 'seg', 'mIoU', 1e-2
 
     def __init__(self, args):
         self.iterations = args.seg_iterations

@@ -1,0 +1,10 @@
+"""The operators that make per-pixel distillation fast: value and gradient of a loss in one visit to the logits.
+
+The plain forms in the files above define what is computed; an operator must agree with them. It takes over where it
+can (:func:`.dispatch.operators_for`), and never for float64, under ``torch.func`` transforms or ``torch.compile``;
+second derivatives are the plain forms' as well. ``MMSEG_KD_KERNELS=naive`` in the environment leaves all to them.
+"""
+from .dispatch import fused_or_plain
+from .spec import LossSpec
+
+__all__ = ['LossSpec', 'fused_or_plain']

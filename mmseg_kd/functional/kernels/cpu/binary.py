@@ -1,0 +1,88 @@
+"""BinaryKL and BinaryKL-Norm of a block of positions: value and gradient from one visit to the logits."""
+import numpy as np
+
+from .arithmetic import exp, jit, log1p_of_exp
+
+__all__ = ['binary_kl_block', 'binary_kl_norm_block']
+
+_f = np.float32
+_ZERO, _HALF, _ONE, _TWO, _LN_2 = _f(0), _f(.5), _f(1), _f(2), _f(0.69314718056)
+_SMALL = _f(.4)
+# Taylor series in x^2 of log(cosh x) / x^2 and of tanh(x) / x
+_C2, _C4, _C6, _C8, _C10 = (_f(c) for c in (1 / 2, -1 / 12, 1 / 45, -17 / 2520, 31 / 14175))
+_T3, _T5, _T7, _T9, _T11 = (_f(c) for c in (-1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925))
+
+
+@jit
+def binary_kl_norm_block(student, teacher, temperature, factor, loss):
+    """As :func:`mmseg_kd.functional.binary_kl_norm_loss`; arguments as for :func:`.grouped.grouped_block`.
+    """
+    num_classes, width = student.shape
+    half_per_t = _HALF / temperature
+    difference, small = np.empty(width, np.float32), np.empty(width, np.float32)
+    loss[:] = 0
+    for c in range(num_classes):
+        for b in range(width):
+            difference[b] = (student[c, b] - teacher[c, b]) * half_per_t
+        for b in range(width):
+            x = difference[b]
+            s = x * x
+            far = abs(x) + (log1p_of_exp(-_TWO * abs(x)) - _LN_2)
+            near = s * (_C2 + s * (_C4 + s * (_C6 + s * (_C8 + s * _C10))))
+            small[b] = near if abs(x) < _SMALL else far
+        for b in range(width):
+            loss[b] += small[b]
+        for b in range(width):
+            x = difference[b]
+            s = x * x
+            e = exp(-_TWO * abs(x))
+            far = (_ONE - e) / (_ONE + e)
+            far = -far if x < _ZERO else far
+            near = x * (_ONE + s * (_T3 + s * (_T5 + s * (_T7 + s * (_T9 + s * _T11)))))
+            small[b] = near if abs(x) < _SMALL else far
+        for b in range(width):
+            student[c, b] = _HALF * temperature * small[b]
+    _count(student, temperature, factor, loss)
+
+
+@jit
+def binary_kl_block(student, teacher, temperature, factor, loss):
+    """As :func:`mmseg_kd.functional.binary_kl_loss`, in the manner of :func:`binary_kl_norm_block`."""
+    num_classes, width = student.shape
+    per_t = _ONE / temperature
+    value = np.empty(width, np.float32)
+    loss[:] = 0
+    for c in range(num_classes):
+        for b in range(width):
+            z, v = student[c, b] * per_t, teacher[c, b] * per_t
+            # Both signs turned so that the teacher says no: its own probability keeps its digits.
+            z = -z if v > _ZERO else z
+            v = -abs(v)
+            value[b] = (log1p_of_exp(-abs(z)) - log1p_of_exp(v)) + (z if z > _ZERO else _ZERO) + _logistic(v) * (v - z)
+        for b in range(width):
+            loss[b] += value[b]
+        for b in range(width):
+            z, v = student[c, b] * per_t, teacher[c, b] * per_t
+            turned = _ONE if v <= _ZERO else -_ONE
+            student[c, b] = temperature * turned * (_logistic(turned * z) - _logistic(turned * v))
+    _count(student, temperature, factor, loss)
+
+
+@jit
+def _logistic(x):
+    e = exp(-abs(x))
+    return (e if x < _ZERO else _ONE) / (_ONE + e)
+
+
+@jit
+def _count(gradient, temperature, factor, loss):
+    num_classes, width = gradient.shape
+    scale = np.empty(width, np.float32)
+    for b in range(width):
+        loss[b] = temperature * temperature * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
+    for b in range(width):
+        # A loss that is not a number has a gradient that is none.
+        scale[b] = factor[b] + _ZERO * loss[b]
+    for c in range(num_classes):
+        for b in range(width):
+            gradient[c, b] = gradient[c, b] * scale[b] if factor[b] != _ZERO else _ZERO

@@ -1,0 +1,50 @@
+"""The loss of one block of positions, whichever loss it is, and what it needs to know."""
+from typing import NamedTuple
+
+import numpy as np
+
+from .arithmetic import jit
+from .binary import binary_kl_block, binary_kl_norm_block
+from .grouped import grouped_block
+from .groups import assign_groups
+
+__all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'Settings', 'block_loss', 'block_width']
+
+#: Values of ``Settings.kind`` beyond those of :mod:`.groups`.
+BINARY_KL, BINARY_KL_NORM = 4, 5
+
+
+class Settings(NamedTuple):
+    """What the machine code reads; see :func:`.groups.assign_groups` and :func:`.grouped.grouped_block`."""
+
+    kind: int
+    temperature: np.float32
+    num_groups: int
+    w_between: np.float32
+    w_within: np.ndarray  #: (3,) float32
+    forward: np.float32
+    reverse: np.float32
+    boundaries: np.ndarray  #: (1 or 2,) int32
+    largest: int  #: the largest boundary at any position
+    leading: bool
+    ratio: np.float32
+    keep: np.float32
+
+
+def block_width(num_classes: int) -> int:
+    """Positions of a block: its scratch, 20 bytes per entry, stays in a core's own cache."""
+    return 128 if num_classes <= 64 else 64
+
+
+@jit
+def block_loss(student, teacher, group, target, boundaries, draws, settings, factor, loss):
+    """(C, B) ``student`` becomes factor * gradient, (B,) ``loss`` factor * value; the rest is scratch."""
+    if settings.kind == BINARY_KL:
+        binary_kl_block(student, teacher, settings.temperature, factor, loss)
+    elif settings.kind == BINARY_KL_NORM:
+        binary_kl_norm_block(student, teacher, settings.temperature, factor, loss)
+    else:
+        assign_groups(group, teacher, settings.kind, target, boundaries, settings.largest, settings.leading,
+                      settings.ratio, settings.temperature, draws, settings.keep)
+        grouped_block(student, teacher, group, settings.num_groups, settings.temperature, settings.w_between,
+                      settings.w_within, settings.forward, settings.reverse, factor, loss)

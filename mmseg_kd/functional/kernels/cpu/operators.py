@@ -1,0 +1,79 @@
+"""What the dispatcher calls."""
+import functools
+from typing import Callable, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..autograd import with_gradient
+from ..spec import LossSpec
+from .block import BINARY_KL, BINARY_KL_NORM, Settings
+from .groups import RANDOM, RANK, TARGET
+from .same_resolution import loss_and_gradient
+
+__all__ = ['loss']
+
+_KINDS = dict(all=0, target=TARGET, rank=RANK, random=RANDOM, binary=BINARY_KL, binary_norm=BINARY_KL_NORM)
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(spec: LossSpec, num_classes: int) -> Settings:
+    within = np.zeros(3, np.float32)
+    within[:len(spec.w_within)] = spec.w_within
+    reverse = dict(forward=0., both=.5, reverse=1.)[spec.divergence]
+    boundaries = [min(boundary, num_classes) for boundary in spec.boundaries] or [1]
+    return Settings(
+        kind=_KINDS[spec.kind],
+        temperature=np.float32(spec.temperature),
+        num_groups=len(spec.w_within),
+        w_between=np.float32(spec.w_between),
+        w_within=within,
+        forward=np.float32(1 - reverse),
+        reverse=np.float32(reverse),
+        boundaries=np.array(boundaries, np.int32),
+        largest=max(boundaries),
+        leading=spec.strategy == 'best',
+        ratio=np.float32(spec.ratio or 0.),
+        keep=np.float32(spec.keep))
+
+
+def _positions_last(tensor: Tensor) -> Tensor:
+    """(N, C, *) as contiguous (N, C, P); (N, C) as (1, C, N): the positions are what runs fastest."""
+    if tensor.dim() == 2:
+        return tensor.t().contiguous().unsqueeze(0)
+    return tensor.contiguous().flatten(2) if tensor.dim() > 3 else tensor.contiguous()
+
+
+def _map_positions_last(tensor: Optional[Tensor], is_flat: bool, dtype) -> Optional[Tensor]:
+    if tensor is None:
+        return None
+    tensor = tensor.detach().to(dtype).contiguous()
+    return tensor.unsqueeze(0) if is_flat else tensor.flatten(1)
+
+
+def loss(student: Tensor, teacher: Tensor, factor: Tensor, target: Optional[Tensor], rank: Optional[Tensor],
+         spec: LossSpec, plain: Callable[[], Tensor]) -> Tensor:
+    """The sum over positions of factor * loss.
+
+    Args:
+        student, teacher: (N, C, *) float32 logits; gradients reach the student.
+        factor: (N, *) what each position counts.
+        target: (N, *) int64, for specs that need one.
+        rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
+        spec: the loss.
+        plain: the same by the plain form, for second derivatives.
+    """
+    is_flat = student.dim() == 2
+    settings = _settings(spec, student.shape[1])
+    maps = (_map_positions_last(factor, is_flat, torch.float32),
+            _map_positions_last(target if spec.needs_target else None, is_flat, torch.int64),
+            _map_positions_last(rank, is_flat, torch.int32))
+
+    def compute():
+        logits = _positions_last(student.detach()), _positions_last(teacher)
+        value, gradient = loss_and_gradient(*logits, *maps, settings)
+        gradient = gradient.squeeze(0).t() if is_flat else gradient.view(student.shape)
+        return value.to(student.dtype), gradient
+
+    return with_gradient(student, compute, None if spec.kind == 'random' else plain)

@@ -1,0 +1,91 @@
+"""A loss of logits of one resolution, block by block."""
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .arithmetic import jit
+from .block import Settings, block_loss, block_width
+from .groups import RANDOM, RANK
+from .parallel import in_parallel
+
+__all__ = ['loss_and_gradient']
+
+
+@jit
+def _blocks(student, teacher, gradient, factor, target, rank, sums, first, last, width, settings, with_target,
+            with_rank):
+    """Blocks first .. last - 1; (N, C, P) logits, (N, P) maps, one sum per block."""
+    _, num_classes, positions = student.shape
+    per_image = (positions + width - 1) // width
+    z, v = np.zeros((num_classes, width), np.float32), np.zeros((num_classes, width), np.float32)
+    draws = np.zeros((num_classes, width) if settings.kind == RANDOM else (1, 1), np.float32)
+    group = np.zeros((num_classes, width), np.int32)
+    labels = np.zeros(width, np.int64)
+    boundaries = np.ones((settings.boundaries.shape[0], width), np.int32)
+    weights, loss = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    for block in range(first, last):
+        n, start = block // per_image, block % per_image * width
+        size = min(width, positions - start)
+        stop = start + size
+        weights[:] = 0
+        weights[:size] = factor[n, start:stop]
+        if not weights.any():
+            gradient[n, :, start:stop] = 0
+            sums[block] = 0
+            continue
+        for c in range(num_classes):
+            z[c, :size] = student[n, c, start:stop]
+            v[c, :size] = teacher[n, c, start:stop]
+        if with_target:
+            labels[:size] = target[n, start:stop]
+        if settings.kind == RANDOM:
+            # Uniform numbers wait in the gradient's place.
+            for c in range(num_classes):
+                draws[c, :size] = gradient[n, c, start:stop]
+        if settings.kind == RANK:
+            for i in range(settings.boundaries.shape[0]):
+                boundaries[i, :] = settings.boundaries[i]
+            if with_rank:
+                boundaries[0, :size] = rank[n, start:stop]
+        block_loss(z, v, group, labels, boundaries, draws, settings, weights, loss)
+        for c in range(num_classes):
+            gradient[n, c, start:stop] = z[c, :size]
+        total = 0.
+        for b in range(size):
+            total += loss[b]
+        sums[block] = total
+
+
+_NONE = np.zeros((1, 1), np.int64)
+_NO_RANK = np.zeros((1, 1), np.int32)
+
+
+def loss_and_gradient(student: Tensor, teacher: Tensor, factor: Tensor, target: Optional[Tensor],
+                      rank: Optional[Tensor], settings: Settings) -> tuple[Tensor, Tensor]:
+    """Sum of factor * loss, and its gradient.
+
+    Args:
+        student, teacher: (N, C, P) contiguous float32 logits.
+        factor: (N, P) float32, what each position counts.
+        target: (N, P) int64 labels where the groups need them.
+        rank: (N, P) int32 boundary of each position where it is none for all.
+        settings: see :class:`Settings`.
+
+    Returns:
+        A float64 scalar, and (N, C, P) float32.
+    """
+    gradient = torch.rand_like(student) if settings.kind == RANDOM else torch.empty_like(student)
+    width = block_width(student.shape[1])
+    pieces = student.shape[0] * -(-student.shape[2] // width)
+    sums = np.zeros(pieces)
+    arrays = [tensor.numpy() for tensor in (student, teacher, gradient, factor)]
+    labels = _NONE if target is None else target.numpy()
+    ranks = _NO_RANK if rank is None else rank.numpy()
+
+    def work(first: int, last: int) -> None:
+        _blocks(*arrays, labels, ranks, sums, first, last, width, settings, target is not None, rank is not None)
+
+    in_parallel(work, pieces)
+    return torch.tensor(sums.sum()), gradient
