@@ -82,9 +82,10 @@ class Distilled:
         """Sum the losses as the library does, and keep the two objectives apart for those who ask.
 
         Returns:
-            The total, whose attribute ``objectives`` is the pair (supervised, distillation) that it is the sum of, and
-            what is logged. The logged values are detached: the training loop keeps them into the next iteration, and
-            with them it would keep a graph that gradient alignment, which goes backward twice, has not freed.
+            The total, whose attribute ``objectives`` is the pair (supervised, distillation) that it is the sum of and
+            whose attribute ``terms`` names what it adds up, and what is logged. The logged values are detached: the
+            training loop keeps them into the next iteration, and with them it would keep a graph that gradient
+            alignment, which goes backward twice, has not freed.
         """
         total, log_vars = super().parse_losses(losses)
         parts = ([], [])
@@ -92,7 +93,9 @@ class Distilled:
             if 'loss' in name and name != 'loss':
                 parts[name.startswith(TERM_PREFIX)].append(value)
         total.objectives = tuple(sum(part) for part in parts)
-        return total, OrderedDict((name, value.detach()) for name, value in log_vars.items())
+        log_vars = OrderedDict((name, value.detach()) for name, value in log_vars.items())
+        total.terms = {name: value for name, value in log_vars.items() if 'loss' in name and name != 'loss'}
+        return total, log_vars
 
     def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Run the teacher and compute every term.

@@ -1,12 +1,15 @@
 """Hooks and optimizer wrappers that distilled training needs of mmengine's Runner."""
 from .distill_statistics import DistillStatisticsHook
 from .exact_resume import ExactResumeHook
+from .finite_step import FiniteStepHook
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
 from .peak_memory import PeakMemoryHook
+from .safe_checkpoint import SafeCheckpointHook
 from .schedule_hook import DistillScheduleHook
+from .stop_signal import StopSignalHook
 from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
-    'AmpGradAlignOptimWrapper', 'DistillScheduleHook', 'DistillStatisticsHook', 'ExactResumeHook',
-    'GradAlignOptimWrapper', 'PeakMemoryHook', 'TrainOnlyStateHook'
+    'AmpGradAlignOptimWrapper', 'DistillScheduleHook', 'DistillStatisticsHook', 'ExactResumeHook', 'FiniteStepHook',
+    'GradAlignOptimWrapper', 'PeakMemoryHook', 'SafeCheckpointHook', 'StopSignalHook', 'TrainOnlyStateHook'
 ]

@@ -9,7 +9,8 @@ from mmengine.logging import print_log
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu']
 
 _TRAINING_HOOKS = ('mmseg_kd.ExactResumeHook', 'mmseg_kd.TrainOnlyStateHook', 'mmseg_kd.DistillScheduleHook',
-                   'mmseg_kd.DistillStatisticsHook', 'mmseg_kd.PeakMemoryHook')
+                   'mmseg_kd.DistillStatisticsHook', 'mmseg_kd.PeakMemoryHook', 'mmseg_kd.StopSignalHook',
+                   'mmseg_kd.FiniteStepHook')
 
 
 def add_training_hooks(cfg: Config) -> None:
@@ -17,6 +18,10 @@ def add_training_hooks(cfg: Config) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
     present = {hook.get('type') for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in _TRAINING_HOOKS if name not in present]
+    cfg.default_hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    if checkpoint is not None and checkpoint.get('type') == 'CheckpointHook':
+        checkpoint['type'] = 'mmseg_kd.SafeCheckpointHook'
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:

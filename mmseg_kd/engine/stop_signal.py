@@ -1,0 +1,76 @@
+"""Ending a run in good order when the system asks for it."""
+import logging
+import signal
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+
+from mmseg_kd.registry import HOOKS
+
+from .safe_checkpoint import SafeCheckpointHook
+
+__all__ = ['StopSignalHook']
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@HOOKS.register_module()
+class StopSignalHook(Hook):
+    """On SIGTERM or SIGINT finish the step, save a checkpoint and exit with status 128 + signal.
+
+    With gradient accumulation the step is the whole of it. A second signal ends the process at once. All processes of
+    a run stop after the same step: they exchange one number per step. A scheduler must leave time for one step (a
+    validation, if one runs) and one checkpoint; torchrun waits 30 s before it kills. ``tools/train.py`` adds this hook
+    to every run.
+
+    Raises:
+        SystemExit: when the run has been stopped.
+    """
+
+    # After the checkpoint hook, which may just have saved.
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self._received: int | None = None
+        self._handlers: dict = {}
+
+    def before_train(self, runner) -> None:
+        """Take over the signals, in the main thread, which alone receives them."""
+        try:
+            self._handlers = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        except ValueError:
+            print_log('Not in the main thread: SIGTERM and SIGINT are not handled.', logger='current',
+                      level=logging.WARNING)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop here, where the weights are those of a finished step."""
+        received = self._received or 0
+        if get_world_size() > 1:
+            flag = torch.tensor(received)
+            all_reduce(flag, op='max')
+            received = int(flag)
+        if not received or (runner.iter + 1) % getattr(runner.optim_wrapper, '_accumulative_counts', 1):
+            return
+        name = signal.Signals(received).name
+        hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        saved = (f'checkpoint: {hook.save_now(runner)}; continue with --resume' if hook is not None else
+                 "no checkpoint: the run has no default_hooks.checkpoint of type 'mmseg_kd.SafeCheckpointHook'")
+        runner.logger.warning(f'{name}: stopped after iteration {runner.iter + 1}; {saved}')
+        self._restore()
+        raise SystemExit(128 + received)
+
+    def after_train(self, runner) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _receive(self, number, frame) -> None:
+        self._received = number
+        # The next one meets what was there before us.
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

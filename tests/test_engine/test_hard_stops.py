@@ -1,0 +1,69 @@
+"""A run survives SIGKILL at any moment, ends in order on SIGTERM and SIGINT, and loses nothing to a full disk."""
+import json
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from test_exact_resume import same
+from tiny import ROOT, command, run_config, segmentor
+
+ITERATIONS = 50
+
+
+@pytest.fixture(scope='module')
+def runs(mini_cityscapes, tmp_path_factory):
+    """Folder of the runs of stopped_runs.py and what it saw."""
+    folder = tmp_path_factory.mktemp('stopped')
+    command('tests/test_engine/stopped_runs.py', folder, mini_cityscapes, timeout=600,
+            PYTHONPATH=f'{ROOT}:{ROOT}/tests', OMP_NUM_THREADS='1')
+    return folder, json.loads((folder / 'seen.json').read_text())
+
+
+def end(folder):
+    checkpoint = torch.load(folder / f'iter_{ITERATIONS}.pth', weights_only=False)
+    return {key: checkpoint[key] for key in ('state_dict', 'optimizer')}
+
+
+def test_twenty_kills(runs):
+    """Every other one strikes while a checkpoint is being written; only one checkpoint is kept."""
+    folder, seen = runs
+    kills = seen['kills']
+    assert len(kills) == 20 and all(kill['whole'] is True for kill in kills), kills
+    assert sum(kill['writing'] for kill in kills) >= 5, kills
+    assert same(end(folder / 'killed'), end(folder / 'straight'))
+    assert [path.name for path in (folder / 'killed').glob('*.pth')] == [f'iter_{ITERATIONS}.pth']
+    assert not list((folder / 'killed').glob('.unfinished/*'))
+
+
+@pytest.mark.parametrize('name, status', [('sigterm', 143), ('sigint', 130)])
+def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(runs, name, status):
+    folder, seen = runs
+    assert seen[name]['status'] == status and seen[name]['whole'] is True
+    assert 1 <= seen[name]['iteration'] < ITERATIONS
+    assert f"{name.upper()}: stopped after iteration {seen[name]['iteration']}; checkpoint: " in (
+        folder / f'{name}.log').read_text()
+    assert same(end(folder / name), end(folder / 'straight'))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(runs):
+    folder, seen = runs
+    full = seen['full']
+    assert full['status'] == 1 and full['after'] == full['before'] >= 2 and full['whole'] is True and not full['left']
+    message = (f"iter_{full['before'] + 1}.pth could not be written (File too large). The last whole checkpoint is "
+               f"untouched: {folder}/full/iter_{full['before']}.pth. Free space")
+    assert message in (folder / 'full.log').read_text()
+
+
+def test_the_best_checkpoint_and_outdated_ones(mini_cityscapes, tmp_path):
+    """save_best and max_keep_ckpts do what they do in mmengine: the same files remain."""
+    left = []
+    for kind in ('CheckpointHook', 'mmseg_kd.SafeCheckpointHook'):
+        work_dir = tmp_path / kind
+        config = run_config(segmentor(4), mini_cityscapes, max_iters=6, work_dir=str(work_dir), experiment_name=kind)
+        config.train_cfg.val_interval = 2
+        config.default_hooks.checkpoint = dict(
+            type=kind, by_epoch=False, interval=2, max_keep_ckpts=2, save_best='mIoU')
+        Runner.from_cfg(config).train()
+        left.append({path.name for path in work_dir.iterdir() if path.suffix == '.pth'} | {
+            (work_dir / 'last_checkpoint').read_text().replace(kind, '')})
+    assert left[0] == left[1] and any('best_mIoU' in name for name in left[0])
