@@ -24,6 +24,8 @@ class Run:
         peak_memory: Largest logged memory in MiB: of the GPU, or on a CPU the process's; None where none was logged.
         steps: The logged training steps: each a dict with ``step``, ``loss``, ``lr``, ...
         validations: Each a dict with ``step`` and the metrics.
+        statistics: What :class:`mmseg_kd.engine.DistillStatisticsHook` recorded: each a dict with ``step`` and
+            ``distill.<what>_<term>``.
     """
 
     work_dir: Path
@@ -35,6 +37,7 @@ class Run:
     peak_memory: float | None = None
     steps: list[dict] = field(default_factory=list, repr=False)
     validations: list[dict] = field(default_factory=list, repr=False)
+    statistics: list[dict] = field(default_factory=list, repr=False)
 
 
 def read_run(work_dir: str | Path) -> Run:
@@ -58,6 +61,8 @@ def read_run(work_dir: str | Path) -> Run:
     records = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in log.open()]
     validations = _in_order(record for record in records if 'mIoU' in record or 'accuracy/top1' in record)
     steps = _in_order(record for record in records if 'loss' in record)
+    statistics = _in_order(record for record in records
+                           if 'loss' not in record and any(name.startswith('distill.') for name in record))
     if not configs or not validations or not steps:
         raise ValueError(f'`work_dir`: the run in {str(work_dir)!r} has {len(steps)} logged steps and '
                          f'{len(validations)} validations; expected some of both (train_cfg.val_interval no longer '
@@ -67,7 +72,7 @@ def read_run(work_dir: str | Path) -> Run:
         work_dir, Config.fromfile(configs[-1], import_custom_modules=False), checkpoint, scores,
         iterations=max(record['step'] for record in records), step_time=median(record['time'] for record in steps),
         peak_memory=max((record['memory'] for record in steps if 'memory' in record), default=None), steps=steps,
-        validations=validations)
+        validations=validations, statistics=statistics)
 
 
 def _in_order(records: Iterable[dict]) -> list[dict]:

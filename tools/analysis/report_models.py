@@ -1,0 +1,95 @@
+"""The models of a report: those of the runs, and the teachers of the distilled ones."""
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
+from torch import nn
+
+from mmseg_kd.distillers.config import read_config, student_config
+from mmseg_kd.distillers.weights import read_weights
+from mmseg_kd.evaluation.runs import Run, read_run
+from mmseg_kd.registry import MODELS
+
+__all__ = ['Member', 'cast', 'load']
+
+TEACHER, ALONE, DISTILLED = 'teacher', 'alone', 'distilled'
+
+
+@dataclass
+class Member:
+    """A model of the report.
+
+    Attributes:
+        name: How it is called.
+        role: 'teacher', 'alone' or 'distilled'.
+        run: Its run; None for a teacher that no work dir was given for.
+        config: Config of its training.
+        checkpoint: Its weights.
+    """
+
+    name: str
+    role: str
+    run: Run | None
+    config: Config
+    checkpoint: Path
+    color: str = field(default='')
+
+
+def cast(items: list[str]) -> list[Member]:
+    """The members of a report, teacher first, then students alone, then distilled ones.
+
+    Args:
+        items: ``WORK_DIR`` or ``NAME=WORK_DIR`` each.
+
+    Raises:
+        ValueError: a malformed item, two of one name, no distilled run, more than one teacher, or one that is gone.
+    """
+    members = []
+    for item in items:
+        name, _, work_dir = item.rpartition('=')
+        run = read_run(work_dir)
+        members.append(Member(name or Path(work_dir).resolve().name, ALONE, run, run.config, run.checkpoint))
+    if len({member.name for member in members}) < len(members):
+        raise ValueError(f'`runs`: two have one name among {[member.name for member in members]}; name them '
+                         'NAME=WORK_DIR.')
+    distilled = [member for member in members if 'teacher' in member.config.model]
+    if not distilled:
+        raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '
+                         '`model.teacher`.')
+    teachers = {str(member.config.model.teacher.get('checkpoint')) for member in distilled}
+    if len(teachers) > 1:
+        raise ValueError(f'`runs`: expected distilled runs of one teacher, got {sorted(teachers)}.')
+    for member in distilled:
+        member.role = DISTILLED
+    checkpoint = Path(teachers.pop())
+    teacher = next((member for member in members if member.role == ALONE and _same(member, checkpoint)), None)
+    if teacher is None:
+        if not checkpoint.is_file():
+            raise ValueError(f'`runs`: the teacher {str(checkpoint)!r} of {distilled[0].run.work_dir} is not there any '
+                             "more; add the teacher's own work dir.")
+        config = read_config(distilled[0].config.model.teacher.config, 'model.teacher.config')
+        teacher = Member('teacher', TEACHER, None, config, checkpoint)
+        members.append(teacher)
+    teacher.role, teacher.checkpoint = TEACHER, checkpoint if checkpoint.is_file() else teacher.checkpoint
+    return sorted(members, key=lambda member: [TEACHER, ALONE, DISTILLED].index(member.role))
+
+
+def _same(member: Member, checkpoint: Path) -> bool:
+    """Whether a checkpoint is of a run, here or where the run lay before both moved."""
+    here = member.run.work_dir.resolve()
+    return checkpoint.resolve().parent == here or (
+        checkpoint.parent.name == here.name and (here / checkpoint.name).is_file())
+
+
+def load(member: Member, device: str) -> nn.Module:
+    """Build a member's plain model with its weights, for inference."""
+    scope = member.config.get('default_scope', 'mmseg')
+    import_modules_from_strings([f'{scope}.models'])
+    settings = student_config(member.config.model)
+    settings.pop('pretrained', None)
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(settings)
+    model.load_state_dict(read_weights(str(member.checkpoint), 'checkpoint'))
+    return model.eval().to(device)

@@ -1,0 +1,74 @@
+"""One pass over the validation images with all models of a report."""
+from dataclasses import dataclass, field
+
+import torch
+from measure_topk import logits_and_labels
+from mmengine.utils import ProgressBar
+from torch import Tensor, nn
+
+from mmseg_kd.evaluation.agreement import Agreement
+from mmseg_kd.evaluation.boundary_iou import BoundaryIoU
+from mmseg_kd.evaluation.calibration import Calibration
+from mmseg_kd.evaluation.confusion import accuracy, confusion_matrix
+from mmseg_kd.evaluation.topk_mass import TopKMass
+
+__all__ = ['Statistics', 'one_pass']
+
+
+@dataclass
+class Statistics:
+    """What the pass gathers about one model; ``image_accuracy`` holds the share of right pixels of each image."""
+
+    num_classes: int
+    confusion: Tensor = field(init=False)
+    image_accuracy: list[float] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        self.calibration = Calibration()
+        self.boundary = BoundaryIoU(self.num_classes)
+        self.to_teacher = Agreement(self.num_classes)
+
+    def update(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> None:
+        """Add one image: logits (1, C, H, W) of the model and of the teacher, labels (1, H, W)."""
+        confidence, predicted = logits.softmax(1).max(1)
+        valid = (labels >= 0) & (labels < self.num_classes)
+        matrix = confusion_matrix(predicted, labels, self.num_classes)
+        self.confusion += matrix
+        self.image_accuracy.append(accuracy(matrix))
+        self.calibration.update(confidence[valid], (predicted == labels)[valid])
+        self.boundary.update(predicted[0].cpu().numpy(), labels[0].cpu().numpy())
+        self.to_teacher.update(logits, teacher, labels)
+
+
+@torch.no_grad()
+def one_pass(models: dict[str, nn.Module], teacher: str, loader, temperatures: dict[str, float],
+             ) -> tuple[dict[str, Statistics], dict[str, TopKMass]]:
+    """Run every model on every image once.
+
+    Args:
+        models: Name to model.
+        teacher: Name of the teacher among them.
+        loader: Data loader of the validation images.
+        temperatures: Words to a temperature at which the teacher's top-k mass is counted.
+
+    Returns:
+        Statistics by model, and the teacher's top-k mass by temperature.
+    """
+    num_classes = models[teacher].out_channels
+    statistics = {name: Statistics(num_classes) for name in models}
+    masses = {words: TopKMass(num_classes, temperature=value) for words, value in temperatures.items()}
+    progress = ProgressBar(len(loader.dataset))
+    for data in loader:
+        logits, labels = {}, None
+        for name, model in models.items():
+            logits[name], labels = logits_and_labels(model, data)
+        for one in range(len(labels)):
+            at = slice(one, one + 1)
+            for name, each in statistics.items():
+                each.update(logits[name][at], logits[teacher][at], labels[at])
+            for mass in masses.values():
+                mass.update(logits[teacher][at], labels[at])
+            progress.update()
+    print()
+    return statistics, masses
