@@ -9,8 +9,11 @@ from mmseg.models.utils import resize
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from mmseg_kd.functional import Upsampled
+from mmseg_kd.functional.upsampled import at_full_size
 from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.heads.main_logits import main_logits
+from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
 
 from .base import Distilled
@@ -27,9 +30,16 @@ class DistilledSegmentor(Distilled):
     scope = 'mmseg'
 
     @staticmethod
-    def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-        """Class logits (N, C, H, W) of a segmentor in eval mode, at the size of its input (N, 3, H, W)."""
+    def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:
+        """Class logits (N, C, H, W) of a segmentor in eval mode, at the size of its input (N, 3, H, W).
+
+        Where mmseg would only resize the head's own small map, that is left to the losses.
+        """
         size = inputs.shape[2:]
+        if _resizes_its_logits(model):
+            logits = model.decode_head.forward(model.extract_feat(inputs))
+            if isinstance(logits, Tensor):
+                return Upsampled(logits, tuple(size), model.align_corners)
         metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
         return model.encode_decode(inputs, metas)
 
@@ -89,13 +99,17 @@ class DistilledSegmentor(Distilled):
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
         # Logits are compared where the labels are, features where the student's are.
-        size = target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else student.shape[2:]
-        return term.loss(self._at(student, size), self._at(teacher, size), _nearest(target, size))
+        size = tuple(target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else student.shape[2:])
+        maps = self._at(student, size), self._at(teacher, size)
+        if not isinstance(term.loss, DistillationLoss):
+            # A loss from elsewhere knows tensors alone.
+            maps = map(at_full_size, maps)
+        return term.loss(*maps, _nearest(target, size))
 
-    def _at(self, maps: Tensor, size) -> Tensor:
-        if maps.shape[2:] == tuple(size):
-            return maps
-        return resize(maps, size=tuple(size), mode='bilinear', align_corners=self.align_corners, warning=False)
+    def _at(self, maps: Tensor | Upsampled, size: tuple[int, int]) -> Tensor | Upsampled:
+        if isinstance(maps, Upsampled):
+            return maps._replace(size=size)
+        return maps if maps.shape[2:] == size else Upsampled(maps, size, self.align_corners)
 
 
 def _nearest(target: Tensor, size) -> Tensor:
@@ -109,6 +123,14 @@ def _is_dense(head: nn.Module) -> bool:
     """Whether the head's losses are those of the maps that its ``forward`` returns; query heads have their own way."""
     own = type(head).loss
     return own is BaseDecodeHead.loss or own is BaseCascadeDecodeHead.loss
+
+
+def _resizes_its_logits(model: nn.Module) -> bool:
+    """Whether the prediction of a segmentor is its head's map, resized."""
+    plain = type(model).encode_decode is EncoderDecoder.encode_decode
+    head = type(model.decode_head) if plain else None
+    return plain and issubclass(head, BaseDecodeHead) and head.predict is BaseDecodeHead.predict and (
+        head.predict_by_feat is BaseDecodeHead.predict_by_feat)
 
 
 def _dense_losses(head: nn.Module, data_samples: list, *inputs) -> tuple[dict[str, Tensor], Tensor]:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from mmseg_kd.functional import Upsampled
+
 __all__ = ['AUX_LOGITS', 'LOGITS', 'check_tap', 'module_outputs', 'read_tap']
 
 LOGITS = 'logits'
@@ -62,8 +64,8 @@ def module_outputs(model: nn.Module, names: Collection[str]) -> Iterator[dict[st
             handle.remove()
 
 
-def read_tap(outputs: dict[str, Tensor], tap: str, setting: str, whose: str) -> Tensor:
-    """Take one tap's tensor out of the collected outputs.
+def read_tap(outputs: dict[str, Tensor | Upsampled], tap: str, setting: str, whose: str) -> Tensor | Upsampled:
+    """Take one tap's tensor (or logits yet to be upsampled) out of the collected outputs.
 
     Raises:
         ValueError: the module did not run in this step, or its output is no tensor.
@@ -72,7 +74,7 @@ def read_tap(outputs: dict[str, Tensor], tap: str, setting: str, whose: str) -> 
         raise ValueError(f"`{setting}`: module {tap!r} of the {whose} exists but was not called in a training step "
                          "(mmseg calls heads through their methods, so a head itself cannot be tapped). Use 'logits' "
                          'or a module inside it.')
-    if not isinstance(outputs[tap], Tensor):
+    if not isinstance(outputs[tap], (Tensor, Upsampled)):
         raise ValueError(f'`{setting}`: module {tap!r} of the {whose} returns a {type(outputs[tap]).__name__}, '
                          'expected a tensor. Name a module inside it.')
     return outputs[tap]

@@ -12,9 +12,10 @@ from .kd import kd_loss
 from .logit_mse import logit_mse_loss
 from .stochastic_gdkd import stochastic_gdkd_loss
 from .topk import k_by_mass, k_by_ratio
+from .upsampled import Upsampled
 
 __all__ = [
-    'GroupedKL', 'binary_kl_loss', 'binary_kl_norm_loss', 'cwd_loss', 'dgkd_diagnostics', 'dgkd_loss', 'dist_loss',
-    'dkd_loss', 'gdkd3_loss', 'gdkd_loss', 'grouped_kl', 'k_by_mass', 'k_by_ratio', 'kd_loss', 'logit_mse_loss',
-    'stochastic_gdkd_loss'
+    'GroupedKL', 'Upsampled', 'binary_kl_loss', 'binary_kl_norm_loss', 'cwd_loss', 'dgkd_diagnostics', 'dgkd_loss',
+    'dist_loss', 'dkd_loss', 'gdkd3_loss', 'gdkd_loss', 'grouped_kl', 'k_by_mass', 'k_by_ratio', 'kd_loss',
+    'logit_mse_loss', 'stochastic_gdkd_loss'
 ]

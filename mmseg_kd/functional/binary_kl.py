@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import checked, loss_function
+from .checks import checked, operator_loss_function
 from .grouped import kl_terms
 from .kernels import LossSpec, fused_or_plain
+from .upsampled import Logits
 
 
 def binary_kl_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
@@ -19,9 +20,9 @@ def binary_kl_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Te
     return temperature**2 * (yes + no).sum(1)
 
 
-@loss_function
-def binary_kl_loss(student: Tensor,
-                   teacher: Tensor,
+@operator_loss_function
+def binary_kl_loss(student: Logits,
+                   teacher: Logits,
                    target: Optional[Tensor] = None,
                    weight: Optional[Tensor] = None,
                    *,
@@ -38,7 +39,8 @@ def binary_kl_loss(student: Tensor,
     Reference: Yang et al., Dual-Head Knowledge Distillation, 2024 (arXiv 2411.08937), the BinaryKL loss; T = 2.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. C may be 1.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`. C may be 1.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -55,5 +57,5 @@ def binary_kl_loss(student: Tensor,
         tensor(0.8876)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    return fused_or_plain(lambda: binary_kl_map(student, teacher, temperature=temperature),
+    return fused_or_plain(lambda z, v: binary_kl_map(z, v, temperature=temperature),
                           LossSpec('binary', temperature), student, teacher, valid, weight, reduction)

@@ -5,8 +5,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .checks import checked, loss_function
+from .checks import checked, operator_loss_function
 from .kernels import LossSpec, fused_or_plain
+from .upsampled import Logits
 
 
 def log_cosh(x: Tensor) -> Tensor:
@@ -23,9 +24,9 @@ def binary_kl_norm_map(student: Tensor, teacher: Tensor, *, temperature: float) 
     return temperature**2 * log_cosh((student - teacher) / (2 * temperature)).sum(1)
 
 
-@loss_function
-def binary_kl_norm_loss(student: Tensor,
-                        teacher: Tensor,
+@operator_loss_function
+def binary_kl_norm_loss(student: Logits,
+                        teacher: Logits,
                         target: Optional[Tensor] = None,
                         weight: Optional[Tensor] = None,
                         *,
@@ -44,7 +45,8 @@ def binary_kl_norm_loss(student: Tensor,
     Reference: Yang et al., Dual-Head Knowledge Distillation, 2024 (arXiv 2411.08937), the BinaryKL-Norm loss; T = 2.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. C may be 1.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`. C may be 1.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -61,5 +63,5 @@ def binary_kl_norm_loss(student: Tensor,
         tensor(3.4702)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    return fused_or_plain(lambda: binary_kl_norm_map(student, teacher, temperature=temperature),
+    return fused_or_plain(lambda z, v: binary_kl_norm_map(z, v, temperature=temperature),
                           LossSpec('binary_norm', temperature), student, teacher, valid, weight, reduction)

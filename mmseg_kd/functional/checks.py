@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .reduce import valid_positions
+from .upsampled import Logits, Upsampled, at_full_size
 
 
 def _number(name: str, value: Any) -> None:
@@ -115,23 +116,30 @@ def settings_of(function: Callable) -> dict:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def loss_function(function: Callable) -> Callable:
+def loss_function(function: Callable, upsamples: bool = False) -> Callable:
     """Make a formula a loss function of the family: settings checked, arithmetic safe from autocast.
 
     An unknown setting is a ValueError, here as in the modules, and autocast is off inside: no operation may lower
-    the precision that :func:`checked` establishes.
+    the precision that :func:`checked` establishes. Logits that are :class:`~.upsampled.Upsampled` are computed, unless
+    the function ``upsamples`` by itself.
     """
     known = tuple(settings_of(function))
 
     @functools.wraps(function)
     def checked_function(student, teacher, target=None, weight=None, **settings):
         check_settings(function.__name__, known, settings)
-        if not isinstance(student, Tensor):
+        if not isinstance(student, (Tensor, Upsampled)):
             raise ValueError(f'`student` must be a tensor of logits, got {type(student).__name__}')
         with torch.autocast(device_type=student.device.type, enabled=False):
+            if not upsamples:
+                student, teacher = at_full_size(student), at_full_size(teacher)
             return function(student, teacher, target, weight, **settings)
 
     return checked_function
+
+
+#: A loss function whose body ends in an operator, which may upsample.
+operator_loss_function = functools.partial(loss_function, upsamples=True)
 
 
 @functools.lru_cache(maxsize=None)
@@ -147,6 +155,9 @@ def warn_once(message: str) -> None:
 
 def _check_logits(student: Tensor, teacher: Tensor, min_classes: int) -> None:
     for name, logits in (('student', student), ('teacher', teacher)):
+        if isinstance(logits, Upsampled):
+            logits.check(name)
+            logits = logits.logits
         if not isinstance(logits, Tensor):
             raise ValueError(f'`{name}` must be a tensor of logits, got {type(logits).__name__}')
         if not logits.is_floating_point():
@@ -225,14 +236,14 @@ def _check_target(target: Any, student: Tensor, ignore_index: Optional[int]) -> 
     _check_labels(target, num_classes, ignore_index)
 
 
-def checked(student: Tensor,
-            teacher: Tensor,
+def checked(student: Logits,
+            teacher: Logits,
             target: Optional[Tensor],
             weight: Optional[Tensor],
             ignore_index: Optional[int],
             *,
             target_for: Optional[str] = None,
-            min_classes: int = 2) -> Tuple[Tensor, Tensor, Tensor]:
+            min_classes: int = 2) -> Tuple[Logits, Logits, Tensor]:
     """Check the tensors of a call; return both logits in one type, float32 or better, and the valid positions.
 
     Args:
@@ -260,4 +271,5 @@ def checked(student: Tensor,
         _check_position_map('weight', weight, student)
     dtype = torch.promote_types(student.dtype, teacher.dtype)
     dtype = dtype if dtype == torch.float64 else torch.float32
-    return student.to(dtype), teacher.to(dtype), valid_positions(student, target, weight, ignore_index)
+    valid = valid_positions(student.shape, student.device, target, weight, ignore_index)
+    return student.to(dtype), teacher.to(dtype), valid

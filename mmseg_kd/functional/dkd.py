@@ -3,11 +3,12 @@ from typing import Optional
 
 from torch import Tensor
 
-from .checks import checked, loss_function, warn_once
+from .checks import checked, operator_loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import target_and_rest
 from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
+from .upsampled import Logits
 
 
 def dkd_map(student: Tensor,
@@ -25,9 +26,9 @@ def dkd_map(student: Tensor,
         standardize=standardize, temperature=temperature, w_between=alpha, w_within=(0., beta))
 
 
-@loss_function
-def dkd_loss(student: Tensor,
-             teacher: Tensor,
+@operator_loss_function
+def dkd_loss(student: Logits,
+             teacher: Logits,
              target: Optional[Tensor] = None,
              weight: Optional[Tensor] = None,
              *,
@@ -48,7 +49,8 @@ def dkd_loss(student: Tensor,
     setting for res32x4 -> res8x4 on CIFAR-100; ImageNet R34 -> R18: 1, 0.5, T = 1.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -74,9 +76,9 @@ def dkd_loss(student: Tensor,
     if student.shape[1] == 2:
         warn_once('dkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
 
-    def plain() -> Tensor:
+    def plain(z: Tensor, v: Tensor) -> Tensor:
         return dkd_map(
-            student, teacher, target,
+            z, v, target,
             alpha=alpha, beta=beta, temperature=temperature, standardize=standardize).total
 
     spec = None if standardize else LossSpec('target', temperature, alpha, (0., beta))

@@ -4,12 +4,13 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from .checks import checked, loss_function, warn_once
+from .checks import checked, operator_loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import by_rank
 from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
 from .topk import k_by_ratio
+from .upsampled import Logits
 
 DEFAULT_K = 5
 
@@ -70,9 +71,9 @@ def check_choice_of_k(k: Union[int, Sequence[int], Tensor], ratio: Optional[floa
                          f'{strategy!r}')
 
 
-@loss_function
-def gdkd_loss(student: Tensor,
-              teacher: Tensor,
+@operator_loss_function
+def gdkd_loss(student: Logits,
+              teacher: Logits,
               target: Optional[Tensor] = None,
               weight: Optional[Tensor] = None,
               *,
@@ -106,7 +107,8 @@ def gdkd_loss(student: Tensor,
     2, 2.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; needed for a table, else only positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -149,10 +151,10 @@ def gdkd_loss(student: Tensor,
     else:
         check_k('gdkd_loss', k, num_classes)
 
-    def plain() -> Tensor:
-        by_position = k_by_ratio(teacher, ratio, k_max, temperature) if ratio is not None else rank
+    def plain(z: Tensor, v: Tensor) -> Tensor:
+        by_position = k_by_ratio(v, ratio, k_max, temperature) if ratio is not None else rank
         return gdkd_map(
-            student, teacher,
+            z, v,
             k=k if by_position is None else by_position, w0=w0, w1=w1, w2=w2, strategy=strategy, divergence=divergence,
             temperature=temperature, standardize=standardize).total
 

@@ -3,12 +3,13 @@ from typing import Optional
 
 from torch import Tensor
 
-from .checks import checked, loss_function
+from .checks import checked, operator_loss_function
 from .gdkd import check_k
 from .grouped import GroupedKL
 from .grouping import by_rank
 from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
+from .upsampled import Logits
 
 
 def gdkd3_map(student: Tensor,
@@ -28,9 +29,9 @@ def gdkd3_map(student: Tensor,
         standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., w1, w2), divergence=divergence)
 
 
-@loss_function
-def gdkd3_loss(student: Tensor,
-               teacher: Tensor,
+@operator_loss_function
+def gdkd3_loss(student: Logits,
+               teacher: Logits,
                target: Optional[Tensor] = None,
                weight: Optional[Tensor] = None,
                *,
@@ -56,7 +57,8 @@ def gdkd3_loss(student: Tensor,
     2025 (arXiv 2512.04625), the three-group variant: k = 4 and the weights of GDKD, T = 4 on CIFAR-100.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -85,9 +87,9 @@ def gdkd3_loss(student: Tensor,
         raise ValueError(f'`k` must be one integer for gdkd3_loss, got {k!r}')
     check_k('gdkd3_loss', k, student.shape[1], vanishing_top=2)
 
-    def plain() -> Tensor:
+    def plain(z: Tensor, v: Tensor) -> Tensor:
         return gdkd3_map(
-            student, teacher,
+            z, v,
             k=k, w0=w0, w1=w1, w2=w2, divergence=divergence, temperature=temperature, standardize=standardize).total
 
     spec = None if standardize else LossSpec('rank', temperature, w0, (0., w1, w2), divergence, (1, k))

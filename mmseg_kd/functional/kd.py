@@ -3,11 +3,12 @@ from typing import Optional
 
 from torch import Tensor
 
-from .checks import checked, loss_function
+from .checks import checked, operator_loss_function
 from .grouped import GroupedKL
 from .grouping import one_group
 from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
+from .upsampled import Logits
 
 
 def kd_map(student: Tensor, teacher: Tensor, *, temperature: float, standardize: Optional[str] = None) -> GroupedKL:
@@ -16,9 +17,9 @@ def kd_map(student: Tensor, teacher: Tensor, *, temperature: float, standardize:
     return standardized_kl(student, teacher, groups, 1, standardize=standardize, temperature=temperature)
 
 
-@loss_function
-def kd_loss(student: Tensor,
-            teacher: Tensor,
+@operator_loss_function
+def kd_loss(student: Logits,
+            teacher: Logits,
             target: Optional[Tensor] = None,
             weight: Optional[Tensor] = None,
             *,
@@ -36,7 +37,8 @@ def kd_loss(student: Tensor,
     the CIFAR-100 experiments that followed (Tian et al., ICLR 2020).
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -55,5 +57,5 @@ def kd_loss(student: Tensor,
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
     spec = None if standardize else LossSpec('all', temperature)
-    return fused_or_plain(lambda: kd_map(student, teacher, temperature=temperature, standardize=standardize).total,
-                          spec, student, teacher, valid, weight, reduction)
+    return fused_or_plain(lambda z, v: kd_map(z, v, temperature=temperature, standardize=standardize).total, spec,
+                          student, teacher, valid, weight, reduction)

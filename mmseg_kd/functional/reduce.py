@@ -7,34 +7,23 @@ from torch import Tensor
 from .joined import mean_divisor
 
 
-def valid_positions(like: Tensor, target: Optional[Tensor], weight: Optional[Tensor],
+def valid_positions(shape: torch.Size, device: torch.device, target: Optional[Tensor], weight: Optional[Tensor],
                     ignore_index: Optional[int]) -> Tensor:
     """Positions that count, (N, *) bool: the label is not ``ignore_index`` and the weight is not 0.
 
     Args:
-        like: (N, C, *), gives shape and device.
+        shape: (N, C, *), of the logits.
+        device: of the result.
         target: (N, *) labels, or None when nothing is ignored.
         weight: (N, *) weights, or None.
         ignore_index: the ignored label, or None when every label counts.
     """
-    valid = torch.ones_like(like[:, 0], dtype=torch.bool)
+    valid = torch.ones(shape[:1] + shape[2:], dtype=torch.bool, device=device)
     if target is not None and ignore_index is not None:
         valid = valid & (target != ignore_index)
     if weight is not None:
         valid = valid & (weight != 0)
     return valid
-
-
-def position_factors(valid: Tensor, weight: Optional[Tensor], reduction: str) -> Tensor:
-    """What each position counts in the reduced loss, (N, *): :func:`reduce_map` is the sum of factor times value.
-
-    Args:
-        valid: (N, *) bool, see :func:`valid_positions`.
-        weight: (N, *) factor of each position.
-        reduction: 'mean' or 'sum'.
-    """
-    factors = valid.to(torch.float32) if weight is None else weight.to(torch.float32).masked_fill(~valid, 0.)
-    return factors / mean_divisor(valid.sum()) if reduction == 'mean' else factors
 
 
 def reduce_map(values: Tensor,

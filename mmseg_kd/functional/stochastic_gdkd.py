@@ -4,11 +4,12 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .checks import checked, loss_function, warn_once
+from .checks import checked, operator_loss_function, warn_once
 from .grouped import GroupedKL
 from .grouping import target_and_rest
 from .kernels import LossSpec, fused_or_plain
 from .standardize import standardized_kl
+from .upsampled import Logits
 
 
 def random_groups(logits: Tensor, target: Tensor, keep: float) -> Tensor:
@@ -34,9 +35,9 @@ def stochastic_gdkd_map(student: Tensor,
         standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., 0., w1), divergence=divergence)
 
 
-@loss_function
-def stochastic_gdkd_loss(student: Tensor,
-                         teacher: Tensor,
+@operator_loss_function
+def stochastic_gdkd_loss(student: Logits,
+                         teacher: Logits,
                          target: Optional[Tensor] = None,
                          weight: Optional[Tensor] = None,
                          *,
@@ -62,7 +63,8 @@ def stochastic_gdkd_loss(student: Tensor,
     w1 = 8, T = 4.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
         weight: (N, *) factor of each position; 0 leaves it out.
@@ -90,9 +92,9 @@ def stochastic_gdkd_loss(student: Tensor,
         warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
                   '`w1` has no effect')
 
-    def plain() -> Tensor:
+    def plain(z: Tensor, v: Tensor) -> Tensor:
         return stochastic_gdkd_map(
-            student, teacher, target,
+            z, v, target,
             keep=keep, w0=w0, w1=w1, temperature=temperature, divergence=divergence, standardize=standardize).total
 
     spec = None if standardize else LossSpec('random', temperature, w0, (0., 0., w1), divergence, keep=keep)

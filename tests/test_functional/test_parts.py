@@ -153,12 +153,12 @@ def test_the_core_refuses_what_it_does_not_know():
 def test_the_mean_counts_valid_positions_and_not_weights():
     values = torch.tensor([[1., 2., 4., float('inf')]], requires_grad=True)
     target, weight = torch.tensor([[0, 1, 2, 255]]), torch.tensor([[0., 3., 1., 1.]])
-    valid = valid_positions(torch.zeros(1, 3, 4), target, weight, 255)
+    valid = valid_positions(torch.Size((1, 3, 4)), 'cpu', target, weight, 255)
     assert valid.tolist() == [[False, True, True, False]]
     mean = reduce_map(values, valid, weight)
     assert mean.item() == (3 * 2 + 4) / 2
     assert torch.autograd.grad(mean, values)[0].tolist() == [[0., 1.5, 0.5, 0.]]
-    assert valid_positions(torch.zeros(1, 3, 4), target, None, None).all()
+    assert valid_positions(torch.Size((1, 3, 4)), 'cpu', target, None, None).all()
     assert reduce_map(values, valid, weight, 'sum').item() == 10
     assert reduce_map(values, valid, weight, 'none').tolist() == [[0., 6., 4., 0.]]
 

@@ -7,10 +7,12 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
-from ..reduce import position_factors, reduce_map
+from ..joined import mean_divisor
+from ..reduce import reduce_map
+from ..upsampled import Logits, Upsampled, at_full_size
 from .spec import LossSpec
 
-__all__ = ['cpu_operators', 'fused_or_plain', 'kernels_enabled']
+__all__ = ['cpu_operators', 'fused_or_plain', 'kernels_enabled', 'operators_for']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
 
@@ -58,10 +60,10 @@ def operators_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = N
     return cpu_operators()
 
 
-def fused_or_plain(plain: Callable[[], Tensor],
+def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
                    spec: Optional[LossSpec],
-                   student: Tensor,
-                   teacher: Tensor,
+                   student: Logits,
+                   teacher: Logits,
                    valid: Tensor,
                    weight: Optional[Tensor],
                    reduction: str,
@@ -70,21 +72,26 @@ def fused_or_plain(plain: Callable[[], Tensor],
     """The reduced loss, by an operator where there is one.
 
     Args:
-        plain: computes the (N, *) map that defines the loss.
+        plain: computes from (student, teacher) the (N, *) map that defines the loss.
         spec: the same loss in the operators' words; None where they have none.
-        student, teacher: (N, C, *) logits that have been checked.
+        student, teacher: (N, C, *) logits that have been checked, or logits to be upsampled to that.
         valid: (N, *) bool.
         weight: (N, *) or None.
         reduction: 'mean', 'sum' or 'none'; a map is left to the plain form.
         target: (N, *) int64, for specs that need one.
         rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
     """
-    operators = None if spec is None or reduction == 'none' else operators_for(student, teacher, weight)
+    operators = None
+    if spec is not None and reduction != 'none':
+        operators = operators_for(*(getattr(logits, 'logits', logits) for logits in (student, teacher)), weight)
+    # A draw is one number per class and position, so that there is a map of that size all the same.
+    if operators is None or spec.kind == 'random' or not isinstance(student, Upsampled):
+        student, teacher = at_full_size(student), at_full_size(teacher)
     if operators is None:
-        return reduce_map(plain(), valid, weight, reduction)
-    factor = position_factors(valid, weight, reduction)
+        return reduce_map(plain(student, teacher), valid, weight, reduction)
+    divisor = mean_divisor(valid.sum()) if reduction == 'mean' else valid.new_ones((), dtype=torch.float32)
 
     def plain_loss() -> Tensor:
-        return (plain().masked_fill(factor == 0, 0.) * factor).sum()
+        return reduce_map(plain(at_full_size(student), at_full_size(teacher)), valid, weight, 'sum') / divisor
 
-    return operators.loss(student, teacher, factor, target, rank, spec, plain_loss)
+    return operators.loss(student, teacher, valid, weight, 1 / float(divisor), target, rank, spec, plain_loss)

@@ -5,13 +5,14 @@ import numpy as np
 
 from .arithmetic import jit
 from .binary import binary_kl_block, binary_kl_norm_block
+from .cross_entropy import cross_entropy_block
 from .grouped import grouped_block
 from .groups import assign_groups
 
-__all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'Settings', 'block_loss', 'block_width']
+__all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'CROSS_ENTROPY', 'Settings', 'block_loss', 'block_width']
 
 #: Values of ``Settings.kind`` beyond those of :mod:`.groups`.
-BINARY_KL, BINARY_KL_NORM = 4, 5
+BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY = 4, 5, 6
 
 
 class Settings(NamedTuple):
@@ -38,7 +39,13 @@ def block_width(num_classes: int) -> int:
 
 @jit
 def block_loss(student, teacher, group, target, boundaries, draws, settings, factor, loss):
-    """(C, B) ``student`` becomes factor * gradient, (B,) ``loss`` factor * value; the rest is scratch."""
+    """(C, B) ``student`` becomes factor * gradient, (B,) ``loss`` factor * value; the rest is scratch.
+
+    Returns:
+        For cross-entropy how many positions are classified rightly, else 0.
+    """
+    if settings.kind == CROSS_ENTROPY:
+        return cross_entropy_block(student, target, factor, loss)
     if settings.kind == BINARY_KL:
         binary_kl_block(student, teacher, settings.temperature, factor, loss)
     elif settings.kind == BINARY_KL_NORM:
@@ -48,3 +55,4 @@ def block_loss(student, teacher, group, target, boundaries, draws, settings, fac
                       settings.ratio, settings.temperature, draws, settings.keep)
         grouped_block(student, teacher, group, settings.num_groups, settings.temperature, settings.w_between,
                       settings.w_within, settings.forward, settings.reverse, factor, loss)
+    return 0

@@ -1,20 +1,22 @@
 """What the dispatcher calls."""
 import functools
-from typing import Callable, Optional
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...upsampled import Logits, Upsampled
 from ..autograd import with_gradient
 from ..spec import LossSpec
-from .block import BINARY_KL, BINARY_KL_NORM, Settings
+from . import same_resolution, upsampling
+from .block import BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, Settings
 from .groups import RANDOM, RANK, TARGET
-from .same_resolution import loss_and_gradient
 
 __all__ = ['loss']
 
-_KINDS = dict(all=0, target=TARGET, rank=RANK, random=RANDOM, binary=BINARY_KL, binary_norm=BINARY_KL_NORM)
+_KINDS = dict(all=0, target=TARGET, rank=RANK, random=RANDOM, binary=BINARY_KL, binary_norm=BINARY_KL_NORM,
+              cross_entropy=CROSS_ENTROPY)
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,28 +54,51 @@ def _map_positions_last(tensor: Optional[Tensor], is_flat: bool, dtype) -> Optio
     return tensor.unsqueeze(0) if is_flat else tensor.flatten(1)
 
 
-def loss(student: Tensor, teacher: Tensor, factor: Tensor, target: Optional[Tensor], rank: Optional[Tensor],
-         spec: LossSpec, plain: Callable[[], Tensor]) -> Tensor:
-    """The sum over positions of factor * loss.
+def loss(student: Logits, teacher: Logits, valid: Tensor, weight: Optional[Tensor], scale: float,
+         target: Optional[Tensor], rank: Optional[Tensor], spec: LossSpec, plain: Callable[[], Tensor]) -> Tensor:
+    """scale times the sum of weight times loss over valid positions.
 
     Args:
-        student, teacher: (N, C, *) float32 logits; gradients reach the student.
-        factor: (N, *) what each position counts.
+        student, teacher: (N, C, *) float32 logits, or logits to be upsampled; gradients reach the student.
+        valid: (N, *) bool.
+        weight: (N, *) factor of each position, or None.
+        scale: factor of all.
         target: (N, *) int64, for specs that need one.
         rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
         spec: the loss.
         plain: the same by the plain form, for second derivatives.
     """
+    target = target if spec.needs_target else None
+    if isinstance(student, Upsampled):
+        value = _upsampled(student, teacher, valid, weight, scale, target, rank, _settings(spec, student.shape[1]))
+        return with_gradient(student.logits, value, plain)
     is_flat = student.dim() == 2
     settings = _settings(spec, student.shape[1])
-    maps = (_map_positions_last(factor, is_flat, torch.float32),
-            _map_positions_last(target if spec.needs_target else None, is_flat, torch.int64),
+    factor = valid * scale if weight is None else weight.detach().float().masked_fill(~valid, 0.) * scale
+    maps = (_map_positions_last(factor, is_flat, torch.float32), _map_positions_last(target, is_flat, torch.int64),
             _map_positions_last(rank, is_flat, torch.int32))
 
-    def compute():
+    def compute() -> Tuple[Tensor, Tensor]:
         logits = _positions_last(student.detach()), _positions_last(teacher)
-        value, gradient = loss_and_gradient(*logits, *maps, settings)
+        value, gradient = same_resolution.loss_and_gradient(*logits, *maps, settings)
         gradient = gradient.squeeze(0).t() if is_flat else gradient.view(student.shape)
         return value.to(student.dtype), gradient
 
     return with_gradient(student, compute, None if spec.kind == 'random' else plain)
+
+
+def _upsampled(student: Upsampled, teacher: Logits, valid: Tensor, weight: Optional[Tensor], scale: float,
+               target: Optional[Tensor], rank: Optional[Tensor], settings: Settings) -> Callable:
+    if not isinstance(teacher, Upsampled):
+        teacher = Upsampled(teacher, student.size, student.align_corners)
+    weight = None if weight is None else weight.detach().float().contiguous()
+    target = None if target is None else target.contiguous()
+    rank = None if rank is None else rank.to(torch.int32).contiguous()
+
+    def compute() -> Tuple[Tensor, Tensor]:
+        value, gradient, _ = upsampling.loss_and_gradient(
+            student.logits.detach().contiguous(), teacher.logits.contiguous(), student.size,
+            (student.align_corners, teacher.align_corners), valid, weight, None, scale, target, rank, settings)
+        return value.to(student.dtype), gradient
+
+    return compute
