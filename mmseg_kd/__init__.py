@@ -9,7 +9,8 @@ from .version import __version__
 
 # mmengine resolves 'mmseg::...' through the distribution name 'mmsegmentation', which the maintained distribution
 # (onedl-mmsegmentation) does not have; `mmengine.hub` would even pip-install the old one over it. The module name is
-# accepted as well and is the same for both distributions.
+# accepted as well and is the same for both distributions. So it is with mmpretrain.
 MODULE2PACKAGE['mmseg'] = 'mmseg'
+MODULE2PACKAGE['mmpretrain'] = 'mmpretrain'
 
 __all__ = ['__version__']

@@ -1,16 +1,53 @@
 """Registries of mmseg_kd, children of mmengine's: ``type='mmseg_kd.<Name>'`` is found from any scope."""
+from importlib import import_module
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
-__all__ = ['HOOKS', 'MODELS', 'OPTIM_WRAPPERS']
+__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS']
 
 _SCOPE = 'mmseg_kd'
 
-MODELS = Registry(
+
+class ExtrasRegistry(Registry):
+    """A registry of which some names need an optional package; their modules are imported when they are named.
+
+    Args:
+        extras: Name to (module that registers it, extra of setup.cfg that it needs).
+        *args: Arguments of mmengine's ``Registry``, as for ``**kwargs``.
+
+    Raises:
+        ImportError: a name's extra is not installed, or does not import.
+    """
+
+    def __init__(self, *args, extras: dict[str, tuple[str, str]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self._extras = extras
+
+    def get(self, key: str):
+        """mmengine's ``get``, after the import of what registers ``key``."""
+        name = key.rpartition('.')[2]
+        if name in self._extras and name not in self._module_dict:
+            module, extra = self._extras[name]
+            try:
+                import_module(module)
+            # A torchvision that was built for another torch raises a RuntimeError.
+            except (ImportError, RuntimeError) as error:
+                raise ImportError(f'{_SCOPE}.{name} needs the extra "{extra}", which does not import ({error}). '
+                                  f"Install it with: pip install 'mmseg_kd[{extra}]'") from error
+        return super().get(key)
+
+
+MODELS = ExtrasRegistry(
     'model', parent=MMENGINE_MODELS, scope=_SCOPE,
-    locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.distillers'])
+    locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.models', 'mmseg_kd.distillers'],
+    extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classifier', 'cls')))
+DATASETS = ExtrasRegistry(
+    'dataset', parent=MMENGINE_DATASETS, scope=_SCOPE, locations=['mmseg_kd.datasets'],
+    extras=dict(Digits=('mmseg_kd.datasets.digits', 'cls'), TinyImageNet=('mmseg_kd.datasets.tiny_imagenet', 'cls')))
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=_SCOPE, locations=['mmseg_kd.engine'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmseg_kd.engine'])

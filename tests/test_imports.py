@@ -71,3 +71,20 @@ def test_names_are_found_from_any_scope():
             '        print(type(MODELS.build(dict(type="mmseg_kd.DKDLoss"))).__name__)')
     process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
     assert process.stdout.split().count('DKDLoss') == 3, process.stderr
+
+
+def test_an_extra_that_is_missing_is_named_and_nothing_else_needs_it():
+    code = ('import sys\n'
+            'sys.modules["mmpretrain"] = None\n'
+            'from mmengine.registry import DATASETS, MODELS\n'
+            'print(type(MODELS.build(dict(type="mmseg_kd.CIFARVGG", depth=8))).__name__)\n'
+            'for registry, name in ((MODELS, "DistilledImageClassifier"), (DATASETS, "Digits")):\n'
+            '    try:\n'
+            '        registry.build(dict(type=f"mmseg_kd.{name}"))\n'
+            '    except ImportError as error:\n'
+            '        print(error)')
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert 'CIFARVGG' in process.stdout, process.stderr
+    for name in ('DistilledImageClassifier', 'Digits'):
+        assert f'mmseg_kd.{name} needs the extra "cls", which does not import' in process.stdout
+    assert "pip install 'mmseg_kd[cls]'" in process.stdout

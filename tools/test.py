@@ -1,4 +1,4 @@
-"""Evaluate a segmentor: mmseg's `tools/test.py`; of a distilled config the plain student is built, without teacher."""
+"""Evaluate a model: mmseg's `tools/test.py`; of a distilled config the plain student is built, without teacher."""
 import argparse
 import os
 import os.path as osp
@@ -12,7 +12,7 @@ from mmseg_kd.engine.runner_defaults import use_gloo_without_gpu
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Evaluate a segmentor')
+    parser = argparse.ArgumentParser(description='Evaluate a segmentor or classifier')
     parser.add_argument('config', help='path of the training config')
     parser.add_argument('checkpoint', help='checkpoint to evaluate')
     parser.add_argument('--work-dir', help='where the metrics are written as JSON (default: work_dirs/<config name>)')
@@ -36,9 +36,12 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
     if hook is None:
         raise ValueError('`--show`/`--show-dir`: the config has no default_hooks.visualization; add '
                          "visualization=dict(type='SegVisualizationHook').")
-    hook.draw = True
     if args.show:
         hook.show, hook.wait_time = True, args.wait_time
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook.enable, hook.out_dir = True, args.show_dir
+        return
+    hook.draw = True
     if args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
 
@@ -66,6 +69,9 @@ def main() -> None:
     if args.out:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
         for evaluator in evaluators:
+            if cfg.get('default_scope') == 'mmpretrain':
+                raise ValueError(f'`--out`: {evaluator.type} writes no label maps (a classifier has none); leave '
+                                 'it out.')
             evaluator.update(output_dir=args.out, keep_results=True)
     use_gloo_without_gpu(cfg)
     Runner.from_cfg(cfg).test()

@@ -1,4 +1,4 @@
-"""Train a segmentor, distilled or plain: mmseg's `tools/train.py`, with exact resume."""
+"""Train a model, distilled or plain: mmseg's `tools/train.py`, with exact resume."""
 import argparse
 import os
 import os.path as osp
@@ -12,7 +12,7 @@ from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a segmentor, distilled or plain')
+    parser = argparse.ArgumentParser(description='Train a segmentor or classifier, distilled or plain')
     parser.add_argument('config', help='path of a training config')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')

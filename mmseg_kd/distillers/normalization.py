@@ -65,4 +65,5 @@ class Renormalize:
 
 
 def _swaps(preprocessor: nn.Module) -> bool:
-    return bool(getattr(preprocessor, '_channel_conversion', False))
+    # mmengine's and mmseg's name, or mmpretrain's.
+    return bool(getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'to_rgb', False))

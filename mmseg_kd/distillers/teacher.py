@@ -101,6 +101,9 @@ def _build(config: Config, scope: str) -> nn.Module:
     # All weights come from the checkpoint; a backbone's ImageNet weights are not worth their download.
     if model.get('pretrained') is not None:
         model['pretrained'] = None
+    # A Runner takes a data preprocessor from beside the model as well; so configs of mmpretrain are written.
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config.data_preprocessor)
     model.setdefault('_scope_', config.get('default_scope') or scope)
     with torch.random.fork_rng(devices=[]):
         return MODELS.build(model)

@@ -1,0 +1,7 @@
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmseg_kd.CIFARShuffleNetV1'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead', num_classes=100, in_channels=960,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.)))

@@ -1,0 +1,4 @@
+distill = dict(
+    dgkd=dict(
+        loss=dict(type='mmseg_kd.DGKDLoss', alpha=1., beta=1., epsilon=6., temperature=4.),
+        schedule=dict(warmup=20, by_epoch=True)))

@@ -1,0 +1,1 @@
+distill = dict(dgkd=dict(loss=dict(type='mmseg_kd.DGKDLoss', alpha=1., beta=1., epsilon=6., temperature=4.)))

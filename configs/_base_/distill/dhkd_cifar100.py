@@ -1,0 +1,2 @@
+dual_head = dict(kind='nonlinear')
+distill = dict(dhkd=dict(loss=dict(type='mmseg_kd.BinaryKLNormLoss', temperature=2., loss_weight=1.), on='aux_logits'))

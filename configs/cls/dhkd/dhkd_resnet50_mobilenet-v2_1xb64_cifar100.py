@@ -1,0 +1,3 @@
+_base_ = ['../../_base_/pairs/resnet50_mobilenet-v2_cifar100.py', '../../_base_/distill/dhkd_cifar100.py']
+model = dict(dual_head={{_base_.dual_head}}, distill={{_base_.distill}})
+optim_wrapper = dict(type='mmseg_kd.GradAlignOptimWrapper', scope='all')

@@ -1,0 +1,3 @@
+_base_ = ['../../_base_/pairs/resnet32x4_shufflenet-v2_cifar100.py', '../../_base_/distill/dkd_cifar100.py']
+_base_.distill.dkd.loss.update(_base_.pair.dkd)
+model = dict(distill=_base_.distill)

@@ -1,0 +1,3 @@
+_base_ = ['../../_base_/pairs/wrn40-2_shufflenet-v1_cifar100.py', '../../_base_/distill/gdkd_cifar100.py']
+_base_.distill.gdkd.loss.update(_base_.pair.gdkd)
+model = dict(distill=_base_.distill)

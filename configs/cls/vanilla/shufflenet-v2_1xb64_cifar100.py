@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/classifiers/shufflenet-v2-cifar.py', '../../_base_/datasets/cifar100_bs64.py',
+    '../../_base_/schedules/cifar100_sgd_240e.py', '../../_base_/default_runtime_cls.py'
+]
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,2 @@
+_base_ = ['../_base_/pairs/resnet32x4_resnet8x4_digits.py', '../_base_/distill/dhkd_cifar100.py']
+model = dict(dual_head={{_base_.dual_head}}, distill={{_base_.distill}})

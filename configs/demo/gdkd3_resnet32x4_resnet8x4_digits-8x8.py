@@ -1,0 +1,4 @@
+_base_ = ['../_base_/pairs/resnet32x4_resnet8x4_digits.py', '../_base_/distill/gdkd3_cifar100.py']
+_base_.distill.gdkd3.loss.update(_base_.pair.gdkd3)
+_base_.distill.gdkd3.schedule.warmup = 2
+model = dict(distill=_base_.distill)

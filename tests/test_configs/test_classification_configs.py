@@ -1,0 +1,109 @@
+"""Every classification config: built, and one training step of it at its real input size, on random images."""
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from tiny import ROOT
+from tiny_cls import build_untrained, image_batch
+
+pytestmark = pytest.mark.cls
+CONFIGS = sorted((ROOT / 'configs/cls').rglob('*.py')) + sorted((ROOT / 'configs/demo').glob('*digits*.py'))
+METHODS = ('kd', 'dkd', 'gdkd', 'gdkd3', 'dhkd', 'dgkd')
+#: DKD's beta, GDKD's w1 and w2 of the papers' eleven pairs on CIFAR-100.
+PAIRS = {
+    'resnet56_resnet20': (2, 1, 1), 'resnet110_resnet32': (2, 1, 1), 'resnet32x4_resnet8x4': (8, 2, 8),
+    'wrn40-2_wrn16-2': (6, 2, 6), 'wrn40-2_wrn40-1': (6, 2, 6), 'vgg13_vgg8': (6, 1, 6),
+    'resnet32x4_shufflenet-v1': (8, 1, 8), 'resnet32x4_shufflenet-v2': (8, 1, 8), 'wrn40-2_shufflenet-v1': (8, 2, 6),
+    'vgg13_mobilenet-v2': (6, 1, 6), 'resnet50_mobilenet-v2': (8, 1, 8)}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    """Teachers are named by paths from the project's root, where a user starts tools/train.py."""
+    monkeypatch.chdir(ROOT)
+
+
+def read(path):
+    config = Config.fromfile(path, import_custom_modules=False)
+    # What a Runner does, and what needs a trained teacher.
+    config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    if 'teacher' in config.model:
+        config.model.teacher.pop('checkpoint')
+    return config
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_one_training_step(path):
+    config = read(path)
+    model = build_untrained(config.model)
+    for term in getattr(model, 'terms', {}).values():
+        term.scale = 1.
+    side = 8 if 'digits' in path.name else 32 if 'cifar100' in path.name else 224
+    data = image_batch(2, side, num_classes=config.data_preprocessor.num_classes)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
+    parameter = next(parameter for name, parameter in model.named_parameters() if 'backbone' in name)
+    before = parameter.detach().clone()
+    logs = model.train().train_step(data, optimizer)
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    assert not torch.equal(parameter, before)
+    method = path.stem.split('_')[0].split('-')[0]
+    if method in METHODS:
+        assert set(logs) == {'loss', 'loss_cls', f'distill.loss_{method}'} and logs[f'distill.loss_{method}'] != 0
+
+
+def test_the_papers_pairs_are_complete():
+    for pair in PAIRS:
+        for method in METHODS:
+            assert (ROOT / f'configs/cls/{method}/{method}_{pair}_1xb64_cifar100.py').is_file()
+
+
+@pytest.mark.parametrize('pair', PAIRS)
+def test_the_papers_settings_on_cifar100(pair):
+    beta, w1, w2 = PAIRS[pair]
+    configs = {method: read(ROOT / f'configs/cls/{method}/{method}_{pair}_1xb64_cifar100.py') for method in METHODS}
+    wanted = dict(
+        kd=dict(temperature=4, loss_weight=0.9), dkd=dict(temperature=4, alpha=1, beta=beta),
+        gdkd=dict(temperature=4, k=5, w0=1, w1=w1, w2=w2), gdkd3=dict(temperature=4, k=4, w0=1, w1=w1, w2=w2),
+        dhkd=dict(temperature=2, loss_weight=1), dgkd=dict(temperature=4, alpha=1, beta=1, epsilon=6))
+    for method, config in configs.items():
+        term = config.model.distill[method]
+        assert {name: value for name, value in term.loss.items() if name != 'type'} == wanted[method]
+        assert term.get('schedule') == (None if method in ('kd', 'dhkd') else dict(warmup=20, by_epoch=True))
+        assert config.optim_wrapper.optimizer == dict(
+            type='SGD', lr=0.01 if 'net-v' in pair else 0.05, momentum=0.9, weight_decay=5e-4)
+        assert config.train_cfg.max_epochs == 240 and config.train_dataloader.batch_size == 64
+        assert config.param_scheduler[0].milestones == [150, 180, 210]
+        assert config.model.head.loss.loss_weight == (0.1 if method == 'kd' else 1)
+        teacher, student = pair.split('_')
+        assert teacher in config.model.teacher.config
+        assert config.model.backbone == read(ROOT / f'configs/cls/vanilla/{student}_1xb64_cifar100.py').model.backbone
+    assert configs['dhkd'].model.dual_head.kind == 'nonlinear'
+    assert configs['dhkd'].optim_wrapper.type == 'mmseg_kd.GradAlignOptimWrapper'
+
+
+@pytest.mark.parametrize('pair, beta, w12', [('resnet34_resnet18', 0.5, 1), ('resnet50_mobilenet-v1', 2, 2)])
+def test_the_papers_settings_on_imagenet(pair, beta, w12):
+    configs = {method: read(ROOT / f'configs/cls/{method}/{method}_{pair}_8xb64_in1k.py') for method in METHODS}
+    assert configs['dkd'].model.distill.dkd.loss.beta == beta
+    for method, k in (('gdkd', 5), ('gdkd3', 4)):
+        loss = configs[method].model.distill[method].loss
+        assert (loss.k, loss.w0, loss.w1, loss.w2, loss.temperature) == (k, 0.5, w12, w12, 1)
+    dhkd = configs['dhkd'].model
+    assert dhkd.dual_head.kind == 'linear' and dhkd.distill.dhkd.loss.loss_weight == 0.1
+    assert dhkd.distill.dhkd.schedule == dict(stop=50, by_epoch=True)
+    assert configs['dhkd'].optim_wrapper.type == 'OptimWrapper'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_teacher_is_a_config_that_exists_and_writes_the_checkpoint(path):
+    teacher = Config.fromfile(path, import_custom_modules=False).model.get('teacher')
+    if teacher is None:
+        assert path.parent.name == 'vanilla' or path.parent.name == 'demo'
+    elif teacher.config.startswith('configs/'):
+        own = Config.fromfile(ROOT / teacher.config, import_custom_modules=False)
+        stem = os.path.splitext(os.path.basename(teacher.config))[0]
+        assert teacher.checkpoint == f'work_dirs/{stem}/epoch_{own.train_cfg.max_epochs}.pth'
+    else:
+        assert teacher.config.startswith('mmpretrain::') and teacher.checkpoint.startswith('https://')

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Every method against the student alone on scikit-learn's digits, resnet32x4 to resnet8x4, and a table:
+#
+#   bash tools/analysis/digits_study.sh [--seeds "0 1 2 3 4"] [--out work_dirs/digits_study]
+#
+# Environment: PYTHON, an interpreter with the extra "cls". Runs that are finished are not repeated.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+python=${PYTHON:-python} seeds="0 1 2 3 4" out=work_dirs/digits_study
+while [ $# -gt 0 ]; do
+    case $1 in
+        --seeds) seeds=$2; shift 2 ;;
+        --out) out=$2; shift 2 ;;
+        *) echo "usage: $0 [--seeds \"0 1 2 3 4\"] [--out DIR]" >&2; exit 2 ;;
+    esac
+done
+pair=resnet32x4_resnet8x4_digits-8x8
+methods="kd dkd gdkd gdkd3 dhkd dhkd-align dgkd"
+
+train() {  # train NAME CONFIG EPOCHS SEED [key=value ...]
+    local name=$1 config=$2 epochs=$3 seed=$4
+    shift 4
+    [ ! -f "$out/$name/epoch_$epochs.pth" ] || return 0
+    echo "== $name"
+    "$python" tools/train.py "configs/demo/$config.py" --work-dir "$out/$name" --cfg-options randomness.seed="$seed" "$@" \
+        > "$out/$name.log" 2>&1 || { tail -30 "$out/$name.log" >&2; exit 1; }
+}
+
+mkdir -p "$out"
+train teacher resnet32x4_digits-8x8 20 0
+rows=("teacher=$out/teacher" "student alone=")
+for method in $methods; do rows+=("$method="); done
+for seed in $seeds; do
+    train "alone_s$seed" resnet8x4_digits-8x8 30 "$seed"
+    rows[1]+="$out/alone_s$seed,"
+    i=2
+    for method in $methods; do
+        train "${method}_s$seed" "${method}_$pair" 30 "$seed" model.teacher.checkpoint="$out/teacher/epoch_20.pth"
+        rows[i]+="$out/${method}_s$seed,"
+        i=$((i + 1))
+    done
+done
+"$python" -W ignore tools/analysis/compare.py "${rows[@]%,}" --metric accuracy/top1 --baseline 'student alone' \
+    --out "$out/table"
