@@ -243,7 +243,8 @@ def draw(runs: list[dict], path: Path) -> None:
                     mean = [statistics.mean(values) for values in zip(*(run[name] for run in chosen), strict=True)]
                     axis.plot(chosen[0]['iteration'], mean, color=colors[words], label=words, linewidth=1)
             axis.axhline(0, color='black', linewidth=0.8)
-            axis.set(title=f'{task}: cosine of the two gradients {title}', xlabel='iteration', ylim=(-1, 1))
+            axis.set(xlabel='iteration', ylim=(-1, 1))
+            axis.set_title(f'{task}: cosine of the two gradients {title}', fontsize=10)
             axis.legend(fontsize=7, loc='lower right')
         for position, (words, chosen) in enumerate(of.items()):
             scores = [run['score'] for run in chosen]

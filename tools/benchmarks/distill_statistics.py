@@ -10,14 +10,14 @@ import argparse
 import copy
 import json
 import logging
-import os
 import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from grad_align import ROOT, build_model, commit, random_batch
+from grad_align import ROOT, build_model, random_batch
+from machine import describe_machine
 from mmengine.optim import build_optim_wrapper
 
 from mmseg_kd.engine import DistillStatisticsHook
@@ -109,8 +109,7 @@ def main() -> None:
     # A watched step costs what it costs in one step of the interval; the two calls cost in all of them.
     overhead = (ratios['watched'] - 1) / args.interval + calls / plain
     result = dict(
-        config=config.name, commit=commit(), torch=torch.__version__, threads=torch.get_num_threads(),
-        load_average=os.getloadavg()[0], device=args.device, batch_size=args.batch_size, size=list(args.size),
+        config=config.name, machine=describe_machine(args.device), batch_size=args.batch_size, size=list(args.size),
         interval=args.interval, rounds=args.rounds, median_s={n: statistics.median(v) for n, v in seconds.items()},
         median_of_ratios=ratios, seconds_of_calls=calls, overhead=overhead, target=TARGET)
     for name, values in seconds.items():

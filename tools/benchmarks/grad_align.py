@@ -10,16 +10,14 @@ import argparse
 import copy
 import json
 import logging
-import os
-import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
 import mmengine
 import mmseg
 import torch
+from machine import describe_machine
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -151,11 +149,6 @@ def second_gradient_bytes(model, data: dict) -> int:
     return held[0]
 
 
-def commit() -> str:
-    command = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=12']
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=30)
@@ -175,11 +168,8 @@ def main() -> None:
     of_parameters = sum(parameter.nbytes for parameter in model.parameters())
     seconds, peaks = measure(model, data, args)
     result = dict(
-        config=CONFIG.name, commit=commit(), torch=torch.__version__, mmengine=mmengine.__version__,
-        mmseg=mmseg.__version__,
-        python=platform.python_version(), threads=torch.get_num_threads(), load_average=os.getloadavg()[0],
-        device=torch.cuda.get_device_name() if args.device.startswith('cuda') else platform.machine(),
-        batch_size=args.batch_size, size=list(args.size), kind=args.kind, rounds=args.rounds, warmup=args.warmup,
+        config=CONFIG.name, machine=describe_machine(args.device), mmengine=mmengine.__version__,
+        mmseg=mmseg.__version__, batch_size=args.batch_size, size=list(args.size), kind=args.kind, rounds=args.rounds, warmup=args.warmup,
         relative_difference_to_transcription=differences, parameter_bytes=of_parameters,
         parameters_level_extra_bytes=extra, peak_bytes=peaks, steps={})
     for name, values in seconds.items():
