@@ -148,7 +148,8 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
 
     Args:
         teacher: ``dict(config=..., checkpoint=...)``. ``config`` is a path, a ``'mmseg::...'`` name, a dict or a
-            Config; ``checkpoint`` a file or URL (absent: random weights, with a warning).
+            Config; ``checkpoint`` a file or URL (absent: random weights, with a warning). Optional, for speed:
+            ``dtype`` ('bf16', 'fp16'), ``channels_last=True``, ``compile=True`` (or arguments of ``torch.compile``).
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', schedule=None))``; ``on`` is
             ``'logits'``, ``'aux_logits'``, a module's name, or a (student, teacher) pair of those; ``schedule`` is
             ``dict(warmup=..., stop=..., by_epoch=False)`` (see :class:`~.schedule.Schedule`).

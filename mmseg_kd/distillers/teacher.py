@@ -1,6 +1,7 @@
 """The teacher: a guest in the student's training."""
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmseg_kd.registry import MODELS
 from .config import read_config, student_config
 from .normalization import Renormalize
 from .taps import LOGITS, module_outputs
+from .teacher_speed import AS_TRAINED, TeacherSpeed, read_speed
 from .weights import read_weights
 
 __all__ = ['Teacher', 'build_teacher']
@@ -28,12 +30,14 @@ class Teacher:
         model: The built model with its weights.
         logits: Computes the logits from (model, images (N, 3, H, W)).
         renormalize: Turns the student's images into the teacher's.
+        speed: Precision, memory format and compilation.
     """
 
-    def __init__(self, model: nn.Module, logits, renormalize: Renormalize):
-        self.model = model.eval().requires_grad_(False)
-        self._logits = logits
+    def __init__(self, model: nn.Module, logits, renormalize: Renormalize, speed: TeacherSpeed = AS_TRAINED):
+        self.model = speed.prepare_model(model.eval().requires_grad_(False))
+        self._logits = speed.prepare_function(logits)
         self.renormalize = renormalize
+        self.speed = speed
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Tensor]:
@@ -46,9 +50,17 @@ class Teacher:
 
         Returns:
             Tap to tensor, without gradient.
+
+        Raises:
+            ValueError: a compiled teacher is asked for more than its logits.
         """
-        inputs = self.renormalize(inputs, data_samples)
-        with module_outputs(self.model, taps) as outputs:
+        if self.speed.compile is not None and set(taps) - {LOGITS}:
+            raise ValueError(f"`teacher.compile`: a compiled teacher gives its 'logits' alone, but a term reads "
+                             f'{sorted(set(taps) - {LOGITS})}. Remove `compile`.')
+        inputs = self.speed.prepare_images(self.renormalize(inputs, data_samples))
+        # Weights in a precision of their own leave nothing to autocast.
+        own = nullcontext() if self.speed.dtype is None else torch.autocast(inputs.device.type, enabled=False)
+        with own, module_outputs(self.model, taps) as outputs:
             outputs[LOGITS] = self._logits(self.model, inputs)
         return outputs
 
@@ -71,7 +83,8 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
 
     Args:
         settings: ``config`` (path, ``'mmseg::...'``, dict or Config) and ``checkpoint`` (file or URL; absent: random
-            weights, with a warning).
+            weights, with a warning); ``dtype``, ``channels_last`` and ``compile`` as in
+            :class:`~.teacher_speed.TeacherSpeed`.
         scope: Registry scope in which the config's types are looked up unless it names its own ``default_scope``.
         student_preprocessor: The student's data preprocessor.
         logits: Computes the logits from (model, images).
@@ -82,9 +95,11 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     if not isinstance(settings, dict) or 'config' not in settings:
         raise ValueError('`teacher`: expected dict(config=..., checkpoint=...), where `config` is a path, a '
                          f'"mmseg::..." name, a dict or a Config, got {settings!r}.')
-    unknown = set(settings) - {'config', 'checkpoint'}
+    unknown = set(settings) - {'config', 'checkpoint', *TeacherSpeed._fields}
     if unknown:
-        raise ValueError(f'`teacher`: unknown setting {sorted(unknown)}; expected `config` and `checkpoint`.')
+        raise ValueError(f'`teacher`: unknown setting {sorted(unknown)}; expected `config`, `checkpoint`, '
+                         f'{", ".join(f"`{name}`" for name in TeacherSpeed._fields)}.')
+    speed = read_speed(settings)
     config = read_config(settings['config'])
     model = _build(config, scope)
     checkpoint = settings.get('checkpoint')
@@ -93,7 +108,7 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
                   logger='current', level=logging.WARNING)
     else:
         _load(model, checkpoint)
-    return Teacher(model, logits, Renormalize(student_preprocessor, model.data_preprocessor))
+    return Teacher(model, logits, Renormalize(student_preprocessor, model.data_preprocessor), speed)
 
 
 def _build(config: Config, scope: str) -> nn.Module:

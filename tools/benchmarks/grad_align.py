@@ -169,7 +169,8 @@ def main() -> None:
     seconds, peaks = measure(model, data, args)
     result = dict(
         config=CONFIG.name, machine=describe_machine(args.device), mmengine=mmengine.__version__,
-        mmseg=mmseg.__version__, batch_size=args.batch_size, size=list(args.size), kind=args.kind, rounds=args.rounds, warmup=args.warmup,
+        mmseg=mmseg.__version__, batch_size=args.batch_size, size=list(args.size), kind=args.kind, rounds=args.rounds,
+        warmup=args.warmup,
         relative_difference_to_transcription=differences, parameter_bytes=of_parameters,
         parameters_level_extra_bytes=extra, peak_bytes=peaks, steps={})
     for name, values in seconds.items():
