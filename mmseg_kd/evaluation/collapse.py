@@ -12,21 +12,26 @@ class Collapse(NamedTuple):
 
     Attributes:
         nc1: Tr(S_W S_B^+) / C: spread within the classes over the spread of their means.
+        nc1_trace: Tr S_W / Tr S_B: the same without the inverse, in which the direction that tells two classes apart
+            least counts most.
         nc2_norm: Standard deviation over mean of the lengths of the class means.
         nc2_angle: Mean over pairs of classes of ``|cos + 1 / (C - 1)|``: distance from the largest equal angle.
         nc3: ``|| W / ||W|| - M / ||M|| ||^2``: distance between classifier and class means.
         nc4: Share of features where the classifier and the nearest class mean name different classes.
         nc1_of_class: NC1 with S_W of one class.
+        nc1_trace_of_class: The same for ``nc1_trace``.
         nc3_of_class: 1 - cosine between a class's weights and its mean.
         nc4_of_class: NC4 among the features of one class.
     """
 
     nc1: float
+    nc1_trace: float
     nc2_norm: float
     nc2_angle: float
     nc3: float
     nc4: float
     nc1_of_class: Tensor
+    nc1_trace_of_class: Tensor
     nc3_of_class: Tensor
     nc4_of_class: Tensor
 
@@ -41,7 +46,8 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tens
     .. math:: S_W = \mathrm{Ave}_c \mathrm{Ave}_{i \in c} (h_i - \mu_c)(h_i - \mu_c)^T, \qquad
               S_B = \mathrm{Ave}_c \, m_c m_c^T
 
-    NC1 is :math:`\mathrm{Tr}(S_W S_B^+) / C`; NC2 compares the lengths of the m_c and their angles with those of a
+    NC1 is :math:`\mathrm{Tr}(S_W S_B^+) / C`, without the inverse it is
+    :math:`\mathrm{Tr} S_W / \mathrm{Tr} S_B`. NC2 compares the lengths of the m_c and their angles with those of a
     simplex, whose cosines are -1 / (C - 1); NC3 compares the classifier's weights with the m_c, both scaled to
     Frobenius norm 1; NC4 compares :math:`\arg\max_c \langle w_c, h \rangle + b_c` with
     :math:`\arg\min_c \| h - \mu_c \|`. C counts the classes that have features.
@@ -72,6 +78,7 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tens
     # The trace is a mean of quadratic forms; no covariance of a single class has to be made.
     forms = ((within @ inverse) * within).sum(1)
     of_class = torch.zeros(number, dtype=torch.float64).index_add_(0, index, forms) / count / number
+    scatter = torch.zeros(number, dtype=torch.float64).index_add_(0, index, within.square().sum(1)) / count
 
     lengths = centred.norm(dim=1)
     cosines = (centred @ centred.T) / (lengths[:, None] * lengths)
@@ -83,14 +90,18 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tens
     differ = (decided != nearest).double()
     nc4 = torch.zeros(number, dtype=torch.float64).index_add_(0, index, differ) / count
 
+    between = lengths.square().mean()
+
     def spread(values: Tensor) -> Tensor:
         return torch.full((len(weight), ), torch.nan, dtype=torch.float64).index_copy_(0, present, values)
 
     return Collapse(
-        nc1=of_class.mean().item(), nc2_norm=(lengths.std(correction=0) / lengths.mean()).item(),
+        nc1=of_class.mean().item(), nc1_trace=(scatter.mean() / between).item(),
+        nc2_norm=(lengths.std(correction=0) / lengths.mean()).item(),
         nc2_angle=(pairs + 1 / (number - 1)).abs().mean().item(),
         nc3=(rows / rows.norm() - centred / centred.norm()).square().sum().item(), nc4=nc4.mean().item(),
-        nc1_of_class=spread(of_class), nc3_of_class=spread(1 - alike), nc4_of_class=spread(nc4))
+        nc1_of_class=spread(of_class), nc1_trace_of_class=spread(scatter / between), nc3_of_class=spread(1 - alike),
+        nc4_of_class=spread(nc4))
 
 
 def balanced_sample(labels: Tensor, per_class: int, generator: torch.Generator | None = None) -> Tensor:

@@ -18,7 +18,7 @@ def test_full_collapse_is_zero():
     labels = np.repeat(np.arange(4), [3, 9, 5, 1])
     features = 2.5 * vertices[labels] + generator.normal(size=7)
     found = neural_collapse(torch.tensor(features), torch.tensor(labels), torch.tensor(0.3 * vertices))
-    for name in ('nc1', 'nc2_norm', 'nc2_angle', 'nc3'):
+    for name in ('nc1', 'nc1_trace', 'nc2_norm', 'nc2_angle', 'nc3'):
         assert getattr(found, name) == pytest.approx(0, abs=1e-9), name
     assert found.nc1_of_class.tolist() == pytest.approx([0] * 4, abs=1e-9)
     assert found.nc3_of_class.tolist() == pytest.approx([0] * 4, abs=1e-9)
@@ -44,6 +44,8 @@ def test_against_the_definitions():
     assert found.nc1 == pytest.approx(np.trace(sum(within.values()) / 5 @ inverse) / 5)
     for c in classes:
         assert found.nc1_of_class[c].item() == pytest.approx(np.trace(within[c] @ inverse) / 5)
+        assert found.nc1_trace_of_class[c].item() == pytest.approx(np.trace(within[c]) / np.trace(between))
+    assert found.nc1_trace == pytest.approx(np.trace(sum(within.values())) / 5 / np.trace(between))
     lengths = [np.linalg.norm(means[c] - overall) for c in classes]
     assert found.nc2_norm == pytest.approx(np.std(lengths) / np.mean(lengths))
     angles = [abs((means[a] - overall) @ (means[b] - overall) / np.linalg.norm(means[a] - overall)

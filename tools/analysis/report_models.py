@@ -1,4 +1,4 @@
-"""The models of a report: those of the runs, and the teachers of the distilled ones."""
+"""The models of a report: those of the runs, and the teacher of the distilled ones."""
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mmseg_kd.distillers.weights import read_weights
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.registry import MODELS
 
-__all__ = ['Member', 'cast', 'load']
+__all__ = ['Member', 'cast', 'load', 'named_runs']
 
 TEACHER, ALONE, DISTILLED = 'teacher', 'alone', 'distilled'
 
@@ -37,14 +37,11 @@ class Member:
     color: str = field(default='')
 
 
-def cast(items: list[str]) -> list[Member]:
-    """The members of a report, teacher first, then students alone, then distilled ones.
-
-    Args:
-        items: ``WORK_DIR`` or ``NAME=WORK_DIR`` each.
+def named_runs(items: list[str]) -> list[Member]:
+    """A member for each ``WORK_DIR`` or ``NAME=WORK_DIR``; without a name it is called by its folder.
 
     Raises:
-        ValueError: a malformed item, two of one name, no distilled run, more than one teacher, or one that is gone.
+        ValueError: no run in a work dir, or two of one name.
     """
     members = []
     for item in items:
@@ -54,6 +51,19 @@ def cast(items: list[str]) -> list[Member]:
     if len({member.name for member in members}) < len(members):
         raise ValueError(f'`runs`: two have one name among {[member.name for member in members]}; name them '
                          'NAME=WORK_DIR.')
+    return members
+
+
+def cast(items: list[str]) -> list[Member]:
+    """The members of a report, teacher first, then students alone, then distilled ones.
+
+    Args:
+        items: ``WORK_DIR`` or ``NAME=WORK_DIR`` each.
+
+    Raises:
+        ValueError: two of one name, no distilled run, more than one teacher, or one that is gone.
+    """
+    members = named_runs(items)
     distilled = [member for member in members if 'teacher' in member.config.model]
     if not distilled:
         raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '

@@ -1,0 +1,83 @@
+"""Neural collapse over the checkpoints of a run, against NumPy on features collected by hand."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+STEPS = (2, 10, 4)
+
+
+@pytest.fixture(scope='module')
+def result(mini_cityscapes, tmp_path_factory):
+    """A run of three checkpoints with random weights, measured through the command line; the run and the output."""
+    root = tmp_path_factory.mktemp('collapse')
+    config = tiny.run_config(tiny.segmentor(), mini_cityscapes)
+    records = [dict(loss=1., time=1., step=2), dict(mIoU=3., step=4), dict(mIoU=5., step=10)]
+    tiny.write_run(root / 'run', config, records)
+    for seed, step in enumerate(STEPS):
+        torch.save(dict(state_dict=tiny.build(config.model, seed).state_dict()), root / f'run/iter_{step}.pth')
+    (root / 'run/best_mIoU_iter_4.pth').write_text('not of the training')
+    # 32 positions in an image and all of them taken, so that no chance is left.
+    tiny.command('tools/analysis/neural_collapse.py', f'one={root}/run', f'again={root}/run', '--split', 'val',
+                 '--out', root / 'out')
+    return root, config
+
+
+def collected(model, dataset):
+    """Features (n, D) at the input of conv_seg and labels (n,) of all positions, nearest to each feature."""
+    features, labels = [], []
+    handle = model.decode_head.conv_seg.register_forward_pre_hook(lambda module, args: features.append(args[0].detach()))
+    for item in dataset:
+        model.val_step(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
+        labels.append(item['data_samples'].gt_sem_seg.data[0, ::8, ::8].flatten())
+    handle.remove()
+    features = torch.cat([each[0].flatten(1).T for each in features]).double().numpy()
+    labels = torch.cat(labels).numpy()
+    return features[labels != 255], labels[labels != 255]
+
+
+def test_every_checkpoint_is_measured(result, mini_cityscapes):
+    from mmengine.registry import DATASETS
+    root, config = result
+    found = json.loads((root / 'out/collapse.json').read_text())
+    run = found['runs'][0]
+    assert run['step'] == sorted(STEPS) and run['score'] == [[4, 5 - 2.], [10, 5.]]
+    dataset = DATASETS.build({**config.val_dataloader.dataset, '_scope_': 'mmseg'})
+    model = tiny.build(config.model).eval()
+    for position, step in enumerate(run['step']):
+        model.load_state_dict(torch.load(root / f'run/iter_{step}.pth')['state_dict'])
+        features, labels = collected(model, dataset)
+        classes = np.unique(labels)
+        means = np.array([features[labels == c].mean(0) for c in classes])
+        spread = np.mean([np.square(features[labels == c] - mean).sum(1).mean()
+                          for c, mean in zip(classes, means, strict=True)])
+        between = np.square(means - means.mean(0)).sum(1).mean()
+        assert run['nc1_trace'][position] == pytest.approx(spread / between, rel=1e-4)
+        weight, bias = (each.detach().double().numpy() for each in model.decode_head.conv_seg.parameters())
+        decided = (features @ weight[:, :, 0, 0].T + bias).argmax(1)
+        nearest = classes[np.square(features[:, None] - means).sum(2).argmin(1)]
+        differ = np.mean([(decided != nearest)[labels == c].mean() for c in classes])
+        assert run['nc4'][position] == pytest.approx(differ, abs=1e-9)
+    counted = np.bincount(labels, minlength=19)
+    assert run['features_of_class'] == counted.tolist() and 1 < (counted > 0).sum() < 19
+    assert len(set(run['nc1_trace'])) == 3
+
+
+def test_the_same_run_twice_is_the_same(result):
+    root, _ = result
+    one, again = json.loads((root / 'out/collapse.json').read_text())['runs']
+    assert one['name'] == 'one' and again['name'] == 'again'
+    assert one['nc1'] == again['nc1'] and one['nc3'] == again['nc3']
+
+
+def test_table_and_figures(result):
+    root, _ = result
+    one = json.loads((root / 'out/collapse.json').read_text())['runs'][0]
+    end = one['nc1_trace'][-1]
+    first = next(step for step, value in zip(one['step'], one['nc1_trace'], strict=True) if value <= end)
+    row = (root / 'out/collapse.md').read_text().splitlines()[2]
+    assert row.startswith('| one | 5.00 | ') and row.endswith(f' | {first} |')
+    assert all(Path(root / 'out' / name).stat().st_size > 10000 for name in ('collapse.png', 'collapse_classes.png'))
