@@ -6,6 +6,9 @@ from collections import OrderedDict
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmseg_kd.functional.upsampled import Logits, Upsampled, at_full_size
 
 from .grad_align_conflict import Conflict, inner_products
 
@@ -75,7 +78,7 @@ class StepStatistics:
             if called.get('student') is None or called.get('teacher') is None:
                 return
             student, teacher, target, weight = _sampled(
-                called['student'].detach(), called['teacher'], called.get('target'), called.get('weight'))
+                called['student'], called['teacher'], called.get('target'), called.get('weight'))
             valid = torch.ones_like(student[:, 0], dtype=torch.bool)
             if target is not None and getattr(module, 'ignore_index', None) is not None:
                 valid = target != module.ignore_index
@@ -117,15 +120,26 @@ class StepStatistics:
                 self._products[f'distill.supervised_cosine_{name}'] = inner_products(*zip(*pairs, strict=True))
 
 
-def _sampled(student: Tensor, teacher: Tensor, *maps: Tensor | None) -> list[Tensor | None]:
+def _sampled(student: Logits, teacher: Logits, *maps: Tensor | None) -> list[Tensor | None]:
     """Logits (N, C, *) and maps (N, *) at an even grid of not too many positions; (N, C) as they are."""
-    dimensions = student.dim() - 2
-    tensors = [student, teacher, *maps]
-    if not dimensions or student[:, 0].numel() <= _POSITIONS:
-        return tensors
-    stride = math.ceil((student[:, 0].numel() / _POSITIONS)**(1 / dimensions))
-    grid = (..., *(slice(stride // 2, None, stride), ) * dimensions)
-    return [None if each is None else each[grid] for each in tensors]
+    sides = student.shape[2:]
+    positions = student.shape[0] * math.prod(sides)
+    if not sides or positions <= _POSITIONS:
+        return [at_full_size(student), at_full_size(teacher), *maps]
+    stride = math.ceil((positions / _POSITIONS)**(1 / len(sides)))
+    grid = (slice(stride // 2, None, stride), ) * len(sides)
+    return [_interpolated(each, grid) if isinstance(each, Upsampled) else None if each is None else each[(..., *grid)]
+            for each in (student, teacher, *maps)]
+
+
+def _interpolated(logits: Upsampled, grid: tuple[slice, slice]) -> Tensor:
+    """``logits.computed()[..., *grid]`` without computing the rest."""
+    def coordinates(side: int, chosen: slice) -> Tensor:
+        at = torch.arange(side, device=logits.device)[chosen].float()
+        return 2 * at / max(side - 1, 1) - 1 if logits.align_corners else (2 * at + 1) / side - 1
+    y, x = (coordinates(side, chosen) for side, chosen in zip(logits.size, grid, strict=True))
+    points = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1).expand(len(logits.logits), -1, -1, -1)
+    return F.grid_sample(logits.logits.float(), points, padding_mode='border', align_corners=logits.align_corners)
 
 
 def main_classifier(model: nn.Module) -> nn.Module | None:

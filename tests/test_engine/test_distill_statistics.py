@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_kd.engine import DistillStatisticsHook
 from mmseg_kd.engine.step_statistics import StepStatistics, _sampled
+from mmseg_kd.functional.upsampled import Upsampled
 
 TWO_TERMS = dict(dkd=dict(loss=dict(type='mmseg_kd.DKDLoss', beta=2., temperature=4., loss_weight=0.5)),
                  deep=dict(loss=dict(type='mmseg_kd.CWDLoss'), on=('backbone.layer4', 'backbone.layer4')))
@@ -176,3 +177,14 @@ def test_a_large_batch_is_read_at_an_even_grid():
     assert torch.equal(target, expected[:, 0].long()) and weight is None
     small = torch.zeros(5, 3)
     assert _sampled(small, small)[0] is small
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+def test_logits_that_are_not_upsampled_yet_are_read_as_if_they_were(align_corners):
+    student, teacher = torch.randn(2, 3, 17, 9), torch.randn(2, 3, 5, 40)
+    for size in ((130, 210), (16, 20)):
+        found = _sampled(*(Upsampled(each, size, align_corners) for each in (student, teacher)))
+        stride = 2 if size[0] > 100 else 1
+        for each, logits in zip(found, (student, teacher), strict=True):
+            whole = interpolate(logits, size=size, mode='bilinear', align_corners=align_corners)
+            torch.testing.assert_close(each, whole[..., stride // 2::stride, stride // 2::stride], rtol=1e-4, atol=1e-4)

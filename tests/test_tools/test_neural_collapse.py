@@ -29,7 +29,8 @@ def result(mini_cityscapes, tmp_path_factory):
 def collected(model, dataset):
     """Features (n, D) at the input of conv_seg and labels (n,) of all positions, nearest to each feature."""
     features, labels = [], []
-    handle = model.decode_head.conv_seg.register_forward_pre_hook(lambda module, args: features.append(args[0].detach()))
+    handle = model.decode_head.conv_seg.register_forward_pre_hook(
+        lambda module, args: features.append(args[0].detach()))
     for item in dataset:
         model.val_step(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
         labels.append(item['data_samples'].gt_sem_seg.data[0, ::8, ::8].flatten())
