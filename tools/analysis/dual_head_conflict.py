@@ -87,7 +87,7 @@ class Segmentation:
             from mmseg_kd.datasets import generate_mini_cityscapes
             generate_mini_cityscapes(root, num_train=240, num_val=60, size=(64, 128), seed=0)
         # Data, student and teacher of the quickstart's DHKD, whichever it has.
-        path, = (ROOT / 'configs/demo').glob('dhkd_*.py')
+        path, = (ROOT / 'configs/demo').glob('dhkd_*mini-cityscapes*.py')
         self.config = Config.fromfile(path)
         self.student = student_config(self.config.model)
         self.teacher = Config.fromfile(ROOT / self.config.model.teacher.config).model

@@ -29,7 +29,7 @@ from mmseg_kd.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 # The quickstart's DHKD, whichever student it has.
-CONFIG, = (ROOT / 'configs/demo').glob('dhkd_*.py')
+CONFIG, = (ROOT / 'configs/demo').glob('dhkd_*mini-cityscapes*.py')
 VARIANTS = dict(
     unaligned=dict(type='OptimWrapper'), features=dict(type='mmseg_kd.GradAlignOptimWrapper', level='features'),
     parameters=dict(type='mmseg_kd.GradAlignOptimWrapper', level='parameters'))
