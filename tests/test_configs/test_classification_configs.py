@@ -107,3 +107,9 @@ def test_a_teacher_is_a_config_that_exists_and_writes_the_checkpoint(path):
         assert teacher.checkpoint == f'work_dirs/{stem}/epoch_{own.train_cfg.max_epochs}.pth'
     else:
         assert teacher.config.startswith('mmpretrain::') and teacher.checkpoint.startswith('https://')
+
+
+def test_resnet50_of_cifar_has_the_published_size():
+    """mmpretrain's, in the setting of our config; the number is that of the code of CRD."""
+    model = build_untrained(read(ROOT / 'configs/cls/vanilla/resnet50_1xb64_cifar100.py').model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 23705252
