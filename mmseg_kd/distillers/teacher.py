@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
 
+from .cached_teacher import CachedTeacher, build_cached_teacher
 from .config import read_config, student_config
 from .normalization import Renormalize
 from .taps import LOGITS, module_outputs
@@ -76,7 +77,7 @@ class Teacher:
         return f'Teacher({type(self.model).__name__}, {size / 1e6:.2f} M parameters, frozen)'
 
 
-def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, logits) -> Teacher:
+def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, logits) -> Teacher | CachedTeacher:
     """Build the teacher that ``teacher=dict(config=..., checkpoint=...)`` names.
 
     The student's random numbers are untouched: it is initialised as if there were no teacher.
@@ -84,7 +85,7 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     Args:
         settings: ``config`` (path, ``'mmseg::...'``, dict or Config) and ``checkpoint`` (file or URL; absent: random
             weights, with a warning); ``dtype``, ``channels_last`` and ``compile`` as in
-            :class:`~.teacher_speed.TeacherSpeed`.
+            :class:`~.teacher_speed.TeacherSpeed`. Or ``cache``, a folder of ``tools/cache_teacher.py``.
         scope: Registry scope in which the config's types are looked up unless it names its own ``default_scope``.
         student_preprocessor: The student's data preprocessor.
         logits: Computes the logits from (model, images).
@@ -92,6 +93,8 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     Raises:
         ValueError: an unknown or missing setting, an unreadable config or checkpoint, or one that does not fit.
     """
+    if isinstance(settings, dict) and settings.get('cache') is not None:
+        return build_cached_teacher(settings)
     if not isinstance(settings, dict) or 'config' not in settings:
         raise ValueError('`teacher`: expected dict(config=..., checkpoint=...), where `config` is a path, a '
                          f'"mmseg::..." name, a dict or a Config, got {settings!r}.')

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-__all__ = ['add_training_hooks', 'use_gloo_without_gpu']
+__all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
 _TRAINING_HOOKS = ('mmseg_kd.ExactResumeHook', 'mmseg_kd.TrainOnlyStateHook', 'mmseg_kd.DistillScheduleHook',
                    'mmseg_kd.DistillStatisticsHook', 'mmseg_kd.PeakMemoryHook', 'mmseg_kd.StopSignalHook',
@@ -22,6 +22,32 @@ def add_training_hooks(cfg: Config) -> None:
     checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
     if checkpoint is not None and checkpoint.get('type') == 'CheckpointHook':
         checkpoint['type'] = 'mmseg_kd.SafeCheckpointHook'
+
+
+def use_teacher_cache(cfg: Config) -> None:
+    """Where ``model.teacher`` is a cache, let the training pipeline bring its logits along; else change nothing.
+
+    Raises:
+        ValueError: the training data set has no pipeline that ends in ``PackSegInputs``.
+    """
+    teacher = cfg.model.get('teacher')
+    if not isinstance(teacher, dict) or teacher.get('cache') is None:
+        return
+    dataset = cfg.train_dataloader.dataset
+    while 'pipeline' not in dataset and isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['dataset']
+    pipeline = list(dataset.get('pipeline') or [])
+    types = [transform['type'].rpartition('.')[2] for transform in pipeline]
+    if 'PackSegInputs' not in types:
+        if 'PackDistillInputs' in types:
+            return
+        raise ValueError('`teacher.cache`: expected a pipeline of the training data set that ends in PackSegInputs, '
+                         f'got {types}. Put LoadTeacherLogits and PackDistillInputs into it by hand.')
+    pack = types.index('PackSegInputs')
+    pipeline[pack] = dict(pipeline[pack], type='mmseg_kd.PackDistillInputs', cache=teacher['cache'])
+    first = next(index for index, name in enumerate(types) if not name.startswith('Load'))
+    pipeline.insert(first, dict(type='mmseg_kd.LoadTeacherLogits', cache=teacher['cache']))
+    dataset['pipeline'] = pipeline
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:

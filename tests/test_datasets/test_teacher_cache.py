@@ -1,0 +1,172 @@
+"""Files of a teacher's logits, and what the pipeline makes of them."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from torch.nn import functional as F
+
+from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
+
+CLASSES = 6
+TEACHER = dict(config='x.py', checkpoint='x.pth', checkpoint_sha256='0' * 64, classes=CLASSES, align_corners=False,
+               top_k=None)
+
+
+def smooth_logits(height, width, seed=0):
+    """(C, h, w) logits that change slowly, as those of a segmentor do inside its objects."""
+    noise = torch.randn(1, CLASSES, 3, 4, generator=torch.Generator().manual_seed(seed))
+    return 4 * F.interpolate(noise, (height, width), mode='bicubic', align_corners=True)[0].numpy()
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / 'image.png'
+    rng = np.random.default_rng(0)
+    assert cv2.imwrite(str(path), rng.integers(0, 255, (64, 96, 3), np.uint8))
+    assert cv2.imwrite(str(tmp_path / 'label.png'), rng.integers(0, CLASSES, (64, 96), np.uint8))
+    return path
+
+
+def whole_cache(tmp_path, image, logits, **teacher):
+    cache = TeacherCache(tmp_path / 'cache')
+    cache.begin(TEACHER | teacher)
+    cache.write(str(image), logits, teacher.get('top_k'))
+    cache.finish(1)
+    return cache
+
+
+def run(cache, image, *transforms):
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                dict(type='mmseg_kd.LoadTeacherLogits', cache=str(cache.folder)), *transforms,
+                dict(type='mmseg_kd.PackDistillInputs', cache=str(cache.folder))]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        import mmseg.datasets  # noqa: F401 (registers the transforms)
+        return Compose(pipeline)(dict(
+            img_path=str(image), seg_map_path=str(image.with_name('label.png')), seg_fields=[], reduce_zero_label=False,
+            label_map=None))['data_samples']
+
+
+def full(logits, size, align_corners=False):
+    return F.interpolate(torch.as_tensor(logits)[None], size, mode='bilinear', align_corners=align_corners)[0]
+
+
+def test_untouched_images_get_the_logits_as_they_were(tmp_path, image):
+    logits = smooth_logits(8, 12)
+    sample = run(whole_cache(tmp_path, image, logits), image)
+    assert torch.equal(sample.teacher_logits.data, torch.from_numpy(logits.astype(np.float16).astype(np.float32)))
+    assert sample.gt_sem_seg.data.shape == (1, 64, 96)
+
+
+def test_flips_and_aligned_crops_are_exact(tmp_path, image):
+    logits = smooth_logits(8, 12).astype(np.float16).astype(np.float32)
+    cache = whole_cache(tmp_path, image, logits)
+    flipped = run(cache, image, dict(type='RandomFlip', prob=1., direction='horizontal')).teacher_logits.data
+    np.testing.assert_allclose(flipped.numpy(), logits[:, :, ::-1], atol=1e-5)
+    whole = run(cache, image, dict(type='RandomCrop', crop_size=(64, 96))).teacher_logits.data
+    np.testing.assert_allclose(whole.numpy(), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('seed', range(6))
+def test_logits_follow_the_image(tmp_path, image, seed, align_corners):
+    """The same transforms, as floats, on the full-size map that the cached one stands for."""
+    logits = smooth_logits(16, 24, seed)
+    cache = whole_cache(tmp_path, image, logits, align_corners=align_corners)
+    np.random.seed(seed)
+    sample = run(cache, image, dict(type='RandomResize', scale=(96, 64), ratio_range=(.6, 1.8), keep_ratio=True),
+                 dict(type='RandomCrop', crop_size=(32, 40)), dict(type='RandomFlip', prob=.5),
+                 dict(type='RandomFlip', prob=.5, direction='vertical'))
+    assert sample.teacher_align_corners is True
+    got = full(sample.teacher_logits.data, sample.gt_sem_seg.data.shape[1:], align_corners=True)
+    expected = torch.from_numpy(replay(seed, full(logits, (64, 96), align_corners).permute(1, 2, 0).numpy()))
+    difference = (got - expected.permute(2, 0, 1)).abs()
+    shifted = (got[:, :, 1:] - expected.permute(2, 0, 1)[:, :, :-1]).abs()
+    # Resampling a resampled map smooths it a little; a pixel beside the right one is several times as far.
+    assert difference.mean() < .01 and difference.max() < .2 and shifted.mean() > 4 * difference.mean()
+
+
+def replay(seed, array):
+    """The transforms of the test above, in the order of their draws, on an array of floats."""
+    from mmcv import imresize
+    np.random.seed(seed)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        import mmseg.datasets  # noqa: F401
+        from mmseg.registry import TRANSFORMS
+        resize, crop, flip, upside = (TRANSFORMS.build(settings) for settings in (
+            dict(type='RandomResize', scale=(96, 64), ratio_range=(.6, 1.8), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(32, 40)), dict(type='RandomFlip', prob=.5),
+            dict(type='RandomFlip', prob=.5, direction='vertical')))
+    results = dict(img=np.zeros((*array.shape[:2], 3), np.uint8), gt_seg_map=np.zeros(array.shape[:2], np.uint8),
+                   seg_fields=['gt_seg_map'])
+    results = resize(results)
+    array = imresize(array, results['img'].shape[1::-1])
+    results['numbers'], results['seg_fields'] = array, ['gt_seg_map', 'numbers']
+    for transform in (crop, flip, upside):
+        results = transform(results)
+    return np.ascontiguousarray(results['numbers'])
+
+
+def test_the_largest_logits_alone(tmp_path, image):
+    logits = smooth_logits(8, 12)
+    stored = run(whole_cache(tmp_path, image, logits, top_k=2), image).teacher_logits.data.softmax(0).numpy()
+    exact = torch.from_numpy(logits).softmax(0).numpy()
+    order = np.argsort(-exact, 0)
+    best = (np.take_along_axis(probability, order[:2], 0) for probability in (stored, exact))
+    np.testing.assert_allclose(*best, atol=5e-3)
+    rest = np.take_along_axis(stored, order[2:], 0)
+    np.testing.assert_allclose(rest.sum(0), np.take_along_axis(exact, order[2:], 0).sum(0), atol=5e-3)
+    assert np.ptp(rest, 0).max() < 1e-3
+
+
+def test_a_changed_image_is_refused(tmp_path, image):
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
+    assert cv2.imwrite(str(image), np.zeros((64, 96, 3), np.uint8))
+    with pytest.raises(ValueError, match='has no logits of .*image.png: the image is new, or has changed'):
+        run(cache, image)
+
+
+def test_an_unfinished_cache_is_refused_and_can_be_continued(tmp_path, image):
+    cache = TeacherCache(tmp_path / 'cache')
+    with pytest.raises(ValueError, match='no cache of a teacher. Run python tools/cache_teacher.py'):
+        cache.manifest()
+    cache.begin(TEACHER)
+    cache.write(str(image), smooth_logits(8, 12))
+    with pytest.raises(ValueError, match='not whole yet'):
+        cache.manifest()
+    cache.begin(TEACHER)
+    assert cache.path_of(str(image)).is_file()
+    with pytest.raises(ValueError, match="another teacher or setting, there {'checkpoint_sha256': '000"):
+        cache.begin(TEACHER | dict(checkpoint_sha256='1' * 64))
+
+
+def test_logits_beyond_float16_are_refused(tmp_path, image):
+    cache = TeacherCache(tmp_path / 'cache')
+    cache.begin(TEACHER)
+    with pytest.raises(ValueError, match='float16 cannot hold'):
+        cache.write(str(image), np.full((CLASSES, 8, 12), 1e5, np.float32))
+    assert not list(cache.logits_folder.iterdir())
+
+
+def test_transforms_that_labels_do_not_follow_are_refused(tmp_path, image):
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
+    with pytest.raises(ValueError, match=r'changed the image to \(80, 96\) and not the arrays of `seg_fields`'):
+        run(cache, image, dict(type='Pad', size=(96, 80)))
+    with pytest.raises(ValueError, match='more than resizing, cropping and flipping'):
+        run(cache, image, dict(type='RandomRotate', prob=1., degree=(10, 20)))
+
+
+def test_digest_of_a_checkpoint(tmp_path):
+    (tmp_path / 'file').write_bytes(b'abc')
+    # FIPS 180-2, appendix B.1
+    assert checkpoint_digest(str(tmp_path / 'file')) == (
+        'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+    assert checkpoint_digest('https://example.org/x.pth') is None
+
+
+def test_the_manifest_says_whose_it_is(tmp_path, image):
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
+    assert json.loads((cache.folder / 'manifest.json').read_text()) == TEACHER | dict(format=1, images=1)

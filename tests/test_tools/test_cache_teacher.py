@@ -1,0 +1,60 @@
+"""tools/cache_teacher.py and training from what it leaves."""
+import json
+
+import pytest
+import torch
+from tiny import build, command, distilled, run_config, segmentor
+
+
+@pytest.fixture(scope='module')
+def cached(tmp_path_factory, mini_cityscapes):
+    """A config with a teacher, its cache, and what the tool said."""
+    folder = tmp_path_factory.mktemp('cached')
+    weights = build(segmentor(16, 'PSPHead'), seed=5).state_dict()
+    # Logits that differ by whole numbers, as a trained teacher's do.
+    weights['decode_head.conv_seg.weight'] *= 100
+    torch.save(weights, folder / 'teacher.pth')
+    model = distilled(segmentor(dropout_ratio=0.), segmentor(16, 'PSPHead'), folder / 'teacher.pth')
+    # The cached teacher has seen the images as they are; here the student does as well, so that both ways are one. (A
+    # network with strides is not quite its mirror image on a mirrored picture, so that flips would differ.)
+    config = run_config(model, mini_cityscapes, max_iters=3)
+    pipeline = config.train_dataloader.dataset.pipeline
+    config.train_dataloader.dataset.pipeline = [
+        each for each in pipeline if each.type not in ('PhotoMetricDistortion', 'RandomFlip')]
+    config.dump(folder / 'config.py')
+    done = command('tools/cache_teacher.py', folder / 'config.py', '--out', folder / 'cache', '--device', 'cpu')
+    return folder, done
+
+
+def losses(work_dir):
+    scalars, = work_dir.glob('*/vis_data/scalars.json')
+    records = [json.loads(line) for line in scalars.read_text().splitlines()]
+    return [record['distill.loss_dkd'] for record in records if 'distill.loss_dkd' in record]
+
+
+def test_every_image_is_there(cached):
+    folder, done = cached
+    assert done.returncode == 0, done.stdout
+    assert 'logits of 12 images' in done.stdout
+    assert len(list((folder / 'cache/logits').iterdir())) == 12
+    assert json.loads((folder / 'cache/manifest.json').read_text())['images'] == 12
+
+
+def test_training_needs_no_teacher_and_learns_the_same(cached):
+    folder, _ = cached
+    command('tools/train.py', folder / 'config.py', '--work-dir', folder / 'with')
+    command('tools/train.py', folder / 'config.py', '--work-dir', folder / 'without', '--cfg-options',
+            f'model.teacher.cache={folder / "cache"}')
+    # float16 is all that differs.
+    pair = (torch.tensor(losses(folder / name)) for name in ('without', 'with'))
+    torch.testing.assert_close(*pair, rtol=5e-3, atol=0)
+    assert len(losses(folder / 'with')) == 3
+
+
+def test_a_stale_cache_is_refused(cached):
+    folder, _ = cached
+    torch.save(build(segmentor(16, 'PSPHead'), seed=6).state_dict(), folder / 'other.pth')
+    done = command('tools/train.py', folder / 'config.py', '--work-dir', folder / 'stale', '--cfg-options',
+                   f'model.teacher.cache={folder / "cache"}', f'model.teacher.checkpoint={folder / "other.pth"}',
+                   check=False)
+    assert done.returncode != 0 and 'is stale: it holds the logits of a checkpoint with SHA-256' in done.stdout

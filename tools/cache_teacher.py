@@ -1,0 +1,80 @@
+"""Compute the logits of a config's teacher on its training images once, so that training needs no teacher.
+
+    python tools/cache_teacher.py CONFIG --out FOLDER [--top-k 5] [--cfg-options ...]
+
+Then train with ``model.teacher.cache=FOLDER``. The teacher sees the images as they are on disk; in training its logits
+follow their resizing, cropping and flipping. A run that is stopped continues where it was.
+"""
+import argparse
+import logging
+from pathlib import Path
+
+import mmengine
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
+from mmseg_kd.functional import Upsampled
+from mmseg_kd.registry import MODELS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='a distilled training config')
+    parser.add_argument('--out', required=True, type=Path, help='folder of the cache')
+    parser.add_argument('--top-k', type=int, help='store the k largest logits and the sum of the rest (default: all)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    return parser.parse_args()
+
+
+def training_images(cfg: Config):
+    """The training set without augmentation or labels: one image after the other."""
+    from mmseg.registry import DATASETS
+    settings = cfg.train_dataloader.dataset.copy()
+    settings.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    return DATASETS.build(settings)
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    logging.disable(logging.INFO)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    settings = cfg.model.get('teacher')
+    if not settings or not settings.get('checkpoint'):
+        raise SystemExit(f'{args.config} has no model.teacher with a checkpoint: there is nothing to cache')
+    settings.pop('cache', None)
+    model = MODELS.build(cfg.model).to(args.device).eval()
+    classes = model.teacher.model.out_channels
+    if args.top_k is not None and not 1 <= args.top_k < classes:
+        raise SystemExit(f'--top-k: expected 1 .. {classes - 1} for {classes} classes, got {args.top_k}')
+    dataset, cache = training_images(cfg), TeacherCache(args.out)
+    cache.begin(dict(
+        config=str(settings.config), checkpoint=settings.checkpoint, classes=classes, top_k=args.top_k,
+        checkpoint_sha256=checkpoint_digest(settings.checkpoint),
+        align_corners=bool(getattr(model.teacher.model, 'align_corners', False))))
+    progress = mmengine.ProgressBar(len(dataset))
+    for index in range(len(dataset)):
+        image = dataset.get_data_info(index)['img_path']
+        if not cache.path_of(image).is_file():
+            data = dataset[index]
+            data = model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False)
+            logits = model.teacher(data['inputs'], data['data_samples'], {'logits'})['logits']
+            # What is no small map yet is the full one; every fourth position is as much as a head has.
+            if not isinstance(logits, Upsampled):
+                logits = Upsampled(torch.nn.functional.avg_pool2d(logits, 4, ceil_mode=True), logits.shape[2:])
+            cache.write(image, logits.logits[0].float().cpu().numpy(), args.top_k)
+        progress.update()
+    cache.finish(len(dataset))
+    size = sum(path.stat().st_size for path in cache.logits_folder.iterdir())
+    print(f'\n{args.out}: logits of {len(dataset)} images, {size / 1e6:.1f} MB. Train with '
+          f'--cfg-options model.teacher.cache={args.out}')
+
+
+if __name__ == '__main__':
+    main()
