@@ -9,7 +9,7 @@ from mmengine.utils import is_installed
 __all__ = ['read_config', 'student_config']
 
 # What a distilled model adds to its student's arguments.
-_DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head')
+_DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head', 'upsample_in_loss')
 
 
 def read_config(config: str | dict | Config, setting: str = 'teacher.config') -> Config:

@@ -18,6 +18,7 @@ from mmseg_kd.registry import MODELS
 
 from .base import Distilled
 from .main_classifier import main_classifier
+from .supervised import upsample_in_head
 from .taps import AUX_LOGITS, LOGITS, module_outputs
 from .terms import DistillTerm
 
@@ -77,6 +78,14 @@ class DistilledSegmentor(Distilled):
             outputs[AUX_LOGITS] = second(features[-1])
         losses.update(self._distill_losses(outputs, inputs, data_samples))
         return losses
+
+    def _upsample_in_heads(self, wanted: bool) -> None:
+        if not isinstance(wanted, bool):
+            raise ValueError(f'`upsample_in_loss`: expected True or False, got {wanted!r}.')
+        for setting in ('decode_head', 'auxiliary_head') if wanted else ():
+            heads = getattr(self, setting, None)
+            for head in heads if isinstance(heads, nn.ModuleList) else [heads] if heads is not None else ():
+                upsample_in_head(head, setting)
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
         teacher = self.teacher.model
@@ -156,6 +165,8 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms
             with ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists
             only while training: no output, key or parameter of the trained student knows of it.
+        upsample_in_loss: Compute the student's own cross-entropy from its small logits as well, so that a training
+            step makes no full-size map of logits. Equal to mmseg's up to rounding.
         **kwargs: Arguments of ``EncoderDecoder``.
 
     Raises:
@@ -163,9 +174,11 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             out.
     """
 
-    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
+    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None,
+                 upsample_in_loss: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self._init_distillation(teacher, distill, dual_head, self.decode_head.ignore_index)
+        self._upsample_in_heads(upsample_in_loss)
 
     def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor | None]:
         if _is_dense(self.decode_head):
@@ -183,7 +196,7 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
     the logits are those that it refines, and a dual head is refused.
 
     Args:
-        teacher: See :class:`DistilledEncoderDecoder`, as for ``distill`` and ``dual_head``.
+        teacher: See :class:`DistilledEncoderDecoder`, as for ``distill``, ``dual_head`` and ``upsample_in_loss``.
         **kwargs: Arguments of ``CascadeEncoderDecoder``.
 
     Raises:
@@ -191,9 +204,11 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
             out.
     """
 
-    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
+    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None,
+                 upsample_in_loss: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self._init_distillation(teacher, distill, dual_head, self.last_head.ignore_index)
+        self._upsample_in_heads(upsample_in_loss)
 
     @property
     def last_head(self) -> nn.Module:

@@ -8,7 +8,8 @@ class LossSpec(NamedTuple):
     """One loss of the grouped family, or a binary one; the defaults are those that a kind does not read.
 
     Kinds: 'all' (one group), 'target' ({target}, {rest}), 'rank' (groups by the teacher's ranks), 'random' ({target},
-    {what is left}, {random subset}), 'binary' (BinaryKL), 'binary_norm' (BinaryKL-Norm).
+    {what is left}, {random subset}), 'binary' (BinaryKL), 'binary_norm' (BinaryKL-Norm), 'cross_entropy' (with
+    labels, no teacher).
     """
 
     kind: str

@@ -5,6 +5,7 @@ from typing import Callable, Optional, Tuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...upsampled import Logits, Upsampled
 from ..autograd import with_gradient
@@ -13,7 +14,7 @@ from . import same_resolution, upsampling
 from .block import BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, Settings
 from .groups import RANDOM, RANK, TARGET
 
-__all__ = ['loss']
+__all__ = ['cross_entropy', 'loss']
 
 _KINDS = dict(all=0, target=TARGET, rank=RANK, random=RANDOM, binary=BINARY_KL, binary_norm=BINARY_KL_NORM,
               cross_entropy=CROSS_ENTROPY)
@@ -85,6 +86,34 @@ def loss(student: Logits, teacher: Logits, valid: Tensor, weight: Optional[Tenso
         return value.to(student.dtype), gradient
 
     return with_gradient(student, compute, None if spec.kind == 'random' else plain)
+
+
+def cross_entropy(logits: Upsampled, target: Tensor, valid: Tensor,
+                  class_weight: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Sum of the cross-entropy over valid positions, and how many of them are classified rightly.
+
+    Args:
+        logits: small float32 logits, to be upsampled.
+        target: (N, H, W) int64.
+        valid: (N, H, W) bool.
+        class_weight: (C,) factor by label, or None.
+    """
+    settings = _settings(LossSpec('cross_entropy', 1.), logits.shape[1])
+    weight = None if class_weight is None else class_weight.detach().float().contiguous()
+    count = torch.zeros((), dtype=torch.int64)
+
+    def compute() -> Tuple[Tensor, Tensor]:
+        value, gradient, correct = upsampling.loss_and_gradient(
+            logits.logits.detach().contiguous(), None, logits.size, (logits.align_corners, logits.align_corners), valid,
+            None, weight, 1., target.contiguous(), None, settings)
+        count.fill_(correct)
+        return value.to(logits.dtype), gradient
+
+    def plain() -> Tensor:
+        chosen = target.masked_fill(~valid, -100)
+        return F.cross_entropy(logits.computed(), chosen, class_weight, ignore_index=-100, reduction='sum')
+
+    return with_gradient(logits.logits, compute, plain), count
 
 
 def _upsampled(student: Upsampled, teacher: Logits, valid: Tensor, weight: Optional[Tensor], scale: float,
