@@ -95,7 +95,7 @@ def run(model, work_dir, epochs, **settings):
                 dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')])),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
         train_cfg=dict(by_epoch=True, max_epochs=epochs), randomness=dict(seed=0),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2)),
         experiment_name=f'{work_dir.name}_{epochs}') | settings)
     add_training_hooks(config)
     return Runner.from_cfg(config).train()

@@ -15,7 +15,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 pair=resnet32x4_resnet8x4_digits-8x8
-methods="kd dkd gdkd gdkd3 dhkd dhkd-align dgkd"
+# "equal": w1 = w2 = 1, what GDKD takes for resnet56 and resnet20, instead of 2 and 8, for resnet32x4 and resnet8x4.
+methods="kd dkd gdkd gdkd-equal gdkd3 gdkd3-equal dhkd dhkd-align dgkd"
 
 train() {  # train NAME CONFIG EPOCHS SEED [key=value ...]
     local name=$1 config=$2 epochs=$3 seed=$4
@@ -35,7 +36,9 @@ for seed in $seeds; do
     rows[1]+="$out/alone_s$seed,"
     i=2
     for method in $methods; do
-        train "${method}_s$seed" "${method}_$pair" 30 "$seed" model.teacher.checkpoint="$out/teacher/epoch_20.pth"
+        loss=${method%-equal} settings=(model.teacher.checkpoint="$out/teacher/epoch_20.pth")
+        [ "$loss" = "$method" ] || settings+=("model.distill.$loss.loss.w1=1." "model.distill.$loss.loss.w2=1.")
+        train "${method}_s$seed" "${loss}_$pair" 30 "$seed" "${settings[@]}"
         rows[i]+="$out/${method}_s$seed,"
         i=$((i + 1))
     done
