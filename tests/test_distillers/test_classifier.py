@@ -185,7 +185,8 @@ def test_the_teacher_stays_as_it_was_and_out_of_the_weights():
     (dict(distill=dict(kd=dict(loss=dict(type='mmseg_kd.KDLoss'), on='backbone.layer9'))),
      "nothing to read at 'backbone.layer9'"),
     (dict(dual_head=dict(kind='linear')), '`dual_head`: no term trains it'),
-], ids=lambda value: None if isinstance(value, str) else next(iter(value)))
+    (dict(teacher=dict(cache='work_dirs/cache')), '`teacher.cache`: a cache holds the logits of a segmentor'),
+], ids=lambda value: None if isinstance(value, str) else str(value)[:40])
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         build_classifier(distilled_classifier(classifier(), classifier(14)) | change)
