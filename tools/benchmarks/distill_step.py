@@ -1,0 +1,127 @@
+"""What a distilled training step costs beyond the student's step and the teacher's forward pass.
+
+    python tools/benchmarks/distill_step.py [CONFIG] [--size 64 128] [--batch-size 8] [--rounds 20] [--out FILE]
+
+CONFIG is a distilled config (default: the quickstart's DKD); weights and pictures are random, on which no time depends.
+Student alone, teacher alone and the distilled step in several forms take turns, so that whatever else the machine does
+hits them alike. No time is reported unless the forms first give one and the same loss.
+"""
+import argparse
+import copy
+import json
+import logging
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+import torch  # noqa: E402
+from grad_align import ROOT, random_batch  # noqa: E402
+from machine import describe_machine  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+
+import mmseg_kd  # noqa: E402, F401
+from mmseg_kd.distillers.config import student_config  # noqa: E402
+from mmseg_kd.registry import MODELS  # noqa: E402
+
+TARGET = 1.05
+#: Name to (settings of the model, settings of the teacher, MMSEG_KD_KERNELS); the first is the one with the target.
+FORMS = {
+    'distilled': ({}, {}, 'auto'),
+    'distilled, plain losses': ({}, {}, 'naive'),
+    'distilled, upsample_in_loss': (dict(upsample_in_loss=True), {}, 'auto'),
+    'distilled, teacher in bf16': ({}, dict(dtype='bf16'), 'auto'),
+    'distilled, teacher channels_last': ({}, dict(channels_last=True), 'auto')}
+
+
+def build(config: dict, args: argparse.Namespace):
+    torch.manual_seed(0)
+    config = copy.deepcopy(config)
+    config['data_preprocessor'] = dict(config['data_preprocessor'], size=tuple(args.size))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(config)
+        model.init_weights()
+    return model.to(args.device).train()
+
+
+def runs_of(config: dict, data: dict, args: argparse.Namespace) -> dict:
+    """Name to a function that does one step."""
+    def step(model, kernels='auto'):
+        optimizer = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4)))
+
+        def run():
+            os.environ['MMSEG_KD_KERNELS'] = kernels
+            return model.train_step(data, optimizer)
+        return run
+
+    models = {}
+    for name, (settings, teacher, kernels) in FORMS.items():
+        own = copy.deepcopy(dict(config, **settings))
+        own['teacher'].update(teacher)
+        models[name] = build(own, args), kernels
+    check({name: pair for name, pair in models.items() if name != 'distilled, teacher in bf16'}, data)
+    first = models['distilled'][0]
+    prepared = first.data_preprocessor(data, True)
+    return {
+        'student alone': step(build(student_config(config), args)),
+        'teacher alone': lambda: first.teacher(prepared['inputs'], prepared['data_samples'], {'logits'}),
+        **{name: step(model, kernels) for name, (model, kernels) in models.items()}}
+
+
+def check(models: dict, data: dict) -> None:
+    """All forms of one distilled step have one loss."""
+    totals = {}
+    for name, (model, kernels) in models.items():
+        os.environ['MMSEG_KD_KERNELS'] = kernels
+        model = copy.deepcopy(model)
+        prepared = model.data_preprocessor(data, True)
+        torch.manual_seed(1)
+        totals[name] = model.parse_losses(model.loss(prepared['inputs'], prepared['data_samples']))[0].item()
+    low, high = min(totals.values()), max(totals.values())
+    if not high - low <= 1e-4 * abs(high):
+        raise SystemExit(f'no figures: the forms of the step have different losses: {totals}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default, = (ROOT / 'configs/demo').glob('dkd_*mini-cityscapes*.py')
+    parser.add_argument('config', nargs='?', default=str(default))
+    parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--warmup', type=int, default=3)
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--size', type=int, nargs=2, default=(64, 128), metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--out', type=Path)
+    args = parser.parse_args()
+    logging.disable(logging.INFO)
+    config = Config.fromfile(args.config).model
+    config.teacher = dict(config=config.teacher.config)
+    runs, seconds = runs_of(config, random_batch(args), args), {}
+    for index in range(args.warmup + args.rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if args.device.startswith('cuda'):
+                torch.cuda.synchronize()
+            if index >= args.warmup:
+                seconds.setdefault(name, []).append(time.perf_counter() - started)
+    parts = [a + b for a, b in zip(seconds['student alone'], seconds['teacher alone'], strict=True)]
+    result = dict(config=Path(args.config).name, machine=describe_machine(args.device), size=list(args.size),
+                  batch_size=args.batch_size, rounds=args.rounds, target=TARGET, steps={})
+    for name, values in seconds.items():
+        # Paired: each turn has one step of each, so a busy machine cancels.
+        ratio = statistics.median(value / part for value, part in zip(values, parts, strict=True))
+        result['steps'][name] = dict(median_s=statistics.median(values), times_student_and_teacher=ratio)
+        print(f'{name:>32}: {1000 * statistics.median(values):8.1f} ms, x{ratio:.3f} of student + teacher'
+              + (f' (target {TARGET})' if name == 'distilled' else ''))
+    print(json.dumps(result))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    main()
