@@ -64,7 +64,10 @@ columns=("teacher=$out/teacher" "student alone=$out/student_s$first")
 for method in $methods; do columns+=("$method=$out/${method}_s$first"); done
 "$python" tools/analysis/draw_predictions.py "${columns[@]}" --out "$out/predictions.png" > "$out/predictions.log" 2>&1 \
     || { tail -30 "$out/predictions.log" >&2; exit 1; }
+"$python" -W ignore tools/analysis/report.py "${columns[@]}" --out "$out/report" > "$out/report.log" 2>&1 \
+    || { tail -30 "$out/report.log" >&2; exit 1; }
 echo
 echo "table:   $out/table.md, $out/table.json"
 echo "picture: $out/predictions.png"
+echo "report:  $out/report/report.html"
 echo "$((SECONDS - started)) s after the install"

@@ -83,10 +83,13 @@ class StepStatistics:
             if target is not None and getattr(module, 'ignore_index', None) is not None:
                 valid = target != module.ignore_index
             count = valid.sum()
-            for of, parts in (('part_values', (student, teacher, target, weight)),
-                              ('diagnostics', (student, teacher, target))):
-                for part, value in getattr(module, of, lambda *_: {})(*parts).items():
-                    self._add(f'distill.{part}_{name}', value * count, count)
+            if hasattr(module, 'part_values'):
+                # Sums: among several processes a mean would be a share of the mean over all of them.
+                for part, value in module.part_values(student, teacher, target, weight, reduction='sum').items():
+                    self._add(f'distill.{part}_{name}', value, count)
+            if hasattr(module, 'diagnostics'):
+                for what, value in module.diagnostics(student, teacher, target).items():
+                    self._add(f'distill.{what}_{name}', value * count, count)
             if term.student_tap in _LOGITS and term.teacher_tap in _LOGITS:
                 confidence = (teacher.amax(1) - teacher.logsumexp(1)).exp()
                 agree = student.argmax(1) == teacher.argmax(1)

@@ -19,6 +19,8 @@ from mmengine.optim import build_optim_wrapper
 from tiny import batch, build, distilled, segmentor
 from torch import nn
 
+from mmseg_kd.engine.step_statistics import StepStatistics
+
 PROCESSES = (2, 4)
 
 
@@ -50,7 +52,7 @@ def four_images(seed):
 
 
 def train(model_settings, wrapper, part=slice(None), processes=1):
-    """Three steps with frozen batch statistics; the weights."""
+    """Three steps with frozen batch statistics; the weights, and the statistics of the last step."""
     student = segmentor(dropout_ratio=0.)
     # mmseg divides this one by all pixels, labelled or not, so that its mean is that of the joined batch.
     student['decode_head']['loss_decode'] = dict(type='CrossEntropyLoss', avg_non_ignore=False)
@@ -63,8 +65,10 @@ def train(model_settings, wrapper, part=slice(None), processes=1):
     trained = model if processes == 1 else MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
     for seed in range(3):
         data = four_images(seed)
+        watched = StepStatistics(model)
         trained.train_step({key: value[part] for key, value in data.items()}, optimizer)
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
+        statistics = watched.close()
+    return {name: value.detach().clone() for name, value in model.named_parameters()}, statistics
 
 
 def one_process(rank, processes, folder, port):
@@ -74,8 +78,8 @@ def one_process(rank, processes, folder, port):
     torch.distributed.init_process_group('gloo')
     size = 4 // processes
     for name, case in CASES.items():
-        weights = train(*case, slice(rank * size, (rank + 1) * size), processes)
-        torch.save(weights, folder / f'{name}_{processes}_{rank}.pth')
+        trained = train(*case, slice(rank * size, (rank + 1) * size), processes)
+        torch.save(trained, folder / f'{name}_{processes}_{rank}.pth')
     torch.distributed.destroy_process_group()
 
 

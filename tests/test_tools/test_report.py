@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mmengine.config import Config
 
 TITLES = ['Numbers', 'Training', 'Images', 'Loss maps', 'Classes', 'Boundaries', 'Confusions',
           'Gradients and loss parts', 'Calibration', 'Distance to the teacher', 'Top-k mass']
@@ -201,7 +202,11 @@ def test_runs_that_were_moved(runs, cast, tmp_path):
 @pytest.mark.parametrize('items, message', [
     (['{0}/alone', '{0}/teacher'], 'at least one distilled run'),
     (['a={0}/dkd', 'a={0}/dhkd'], 'two have one name'),
+    (['{0}/classifier', '{0}/dkd'], "['classifier'] have no `model.decode_head`"),
     (['{0}/nowhere'], 'expected the work dir of a training run')])
 def test_refusals(runs, cast, items, message):
+    if not (runs / 'classifier').exists():
+        tiny.write_run(runs / 'classifier', Config(dict(model=dict(type='ImageClassifier'))), [
+            dict(loss=1., time=1., step=1), {'accuracy/top1': 3., 'step': 1}])
     with pytest.raises(ValueError, match=re.escape(message)):
         cast([item.format(runs) for item in items])

@@ -61,9 +61,13 @@ def cast(items: list[str]) -> list[Member]:
         items: ``WORK_DIR`` or ``NAME=WORK_DIR`` each.
 
     Raises:
-        ValueError: two of one name, no distilled run, more than one teacher, or one that is gone.
+        ValueError: two of one name, no segmentor, no distilled run, more than one teacher, or one that is gone.
     """
     members = named_runs(items)
+    others = [member.name for member in members if 'decode_head' not in member.config.model]
+    if others:
+        raise ValueError(f'`runs`: the report is of segmentors; {others} have no `model.decode_head`. For other models '
+                         'there are tools/analysis/compare.py and neural_collapse.py.')
     distilled = [member for member in members if 'teacher' in member.config.model]
     if not distilled:
         raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '
