@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .theme import ALONE, DISTILLED, MUTED, figure_style
 
@@ -42,11 +43,11 @@ def draw_confusion_difference(difference: np.ndarray, classes: Sequence[str], li
         axis.set_yticks(np.arange(number + 1) - 0.5, minor=True)
         axis.grid(which='minor', visible=True)
         axis.tick_params(which='minor', length=0)
-        axis.plot([-0.5, number - 0.5], [-0.5, number - 0.5], color=MUTED, linewidth=0.6, zorder=0)
+        for at in range(number):
+            axis.add_patch(Rectangle((at - 0.5, at - 0.5), 1, 1, facecolor='none', edgecolor=MUTED, linewidth=0.9))
     return figure
 
 
-def _cell(column: int, row: int, color: str, strength: float):
-    from matplotlib.patches import Rectangle
+def _cell(column: int, row: int, color: str, strength: float) -> Rectangle:
     # Opacity as an attribute of its own, so that the colour stays one of the theme's.
     return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=to_rgba(color), alpha=0.85 * strength, edgecolor='none')
