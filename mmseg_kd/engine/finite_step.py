@@ -97,7 +97,9 @@ def _origin(model: nn.Module, batch) -> str:
     teacher = getattr(model, 'teacher', None)
     if teacher is not None:
         outputs = teacher(inputs, data['data_samples'], {term.teacher_tap for term in model.terms.values()})
-        wrong = [name for name, value in outputs.items() if isinstance(value, Tensor) and not value.isfinite().all()]
+        # Logits that are yet to be upsampled are a tensor inside.
+        tensors = {name: getattr(value, 'logits', value) for name, value in outputs.items()}
+        wrong = [name for name, value in tensors.items() if isinstance(value, Tensor) and not value.isfinite().all()]
         if wrong:
             return f"the teacher's output ({', '.join(wrong)})"
     for name, parameter in model.named_parameters():
