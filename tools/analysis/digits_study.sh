@@ -29,12 +29,16 @@ train() {  # train NAME CONFIG EPOCHS SEED [key=value ...]
 
 mkdir -p "$out"
 train teacher resnet32x4_digits-8x8 20 0
-rows=("teacher=$out/teacher" "student alone=")
+rows=("teacher=$out/teacher" "student alone=" "student alone, twice as long=")
 for method in $methods; do rows+=("$method="); done
 for seed in $seeds; do
     train "alone_s$seed" resnet8x4_digits-8x8 30 "$seed"
     rows[1]+="$out/alone_s$seed,"
-    i=2
+    # A distilled step takes nearly twice the time.
+    train "twice_s$seed" resnet8x4_digits-8x8 60 "$seed" train_cfg.max_epochs=60 train_cfg.val_interval=60 \
+        param_scheduler.0.T_max=60 param_scheduler.0.end=60
+    rows[2]+="$out/twice_s$seed,"
+    i=3
     for method in $methods; do
         loss=${method%-equal} settings=(model.teacher.checkpoint="$out/teacher/epoch_20.pth")
         [ "$loss" = "$method" ] || settings+=("model.distill.$loss.loss.w1=1." "model.distill.$loss.loss.w2=1.")

@@ -1,5 +1,5 @@
-# scikit-learn's handwritten digits, blurred by noise and with 20 labels of each class: as they are, every network is
-# right 97 times of 100 and nothing can be compared.
+# scikit-learn's handwritten digits, made harder: noise on every picture, and 20 labels of each class. Without the noise
+# resnet8x4 is right 97 times of 100 and nothing can be compared.
 dataset_type = 'mmseg_kd.Digits'
 data_preprocessor = dict(num_classes=10, mean=[77.8] * 3, std=[95.9] * 3, to_rgb=False)
 train_pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
