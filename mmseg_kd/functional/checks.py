@@ -2,7 +2,7 @@
 
 Settings (temperatures, weights, names) are checked where a loss is built and again where it is called; tensors where
 it is called. All of it costs no device synchronisation: shapes, types and devices are known to the host, and the range
-of the labels is checked on the device (:func:`_check_labels`).
+of the labels is checked on the device (:func:`check_labels`).
 """
 import functools
 import inspect
@@ -191,7 +191,7 @@ def _check_position_map(name: str, value: Tensor, student: Tensor) -> None:
                          'move it there')
 
 
-def _check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> None:
+def check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> None:
     """Labels must be classes or ``ignore_index``, without the host waiting for the device.
 
     On the CPU a look at the labels costs nothing else and the error is a ValueError that names the labels. On a device
@@ -233,7 +233,7 @@ def _check_target(target: Any, student: Tensor, ignore_index: Optional[int]) -> 
     if ignore_index is not None and 0 <= ignore_index < num_classes:
         warn_once(f'ignore_index = {ignore_index} is also one of the {num_classes} classes: positions of that class '
                   'are left out. Pass ignore_index=None if they should count')
-    _check_labels(target, num_classes, ignore_index)
+    check_labels(target, num_classes, ignore_index)
 
 
 def checked(student: Logits,

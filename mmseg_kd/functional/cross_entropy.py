@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .checks import check_labels
 from .kernels.dispatch import operators_for
 from .upsampled import Logits, Upsampled, at_full_size
 
@@ -31,11 +32,15 @@ def cross_entropy_sum(logits: Logits,
         class_weight: (C,) factor by label.
         ignore_index: label of the positions that do not count.
 
+    Raises:
+        ValueError: a label that is neither a class nor ``ignore_index``.
+
     Example:
         >>> import torch
         >>> cross_entropy_sum(torch.zeros(1, 4, 1, 2), torch.tensor([[[3, 255]]]))
         CrossEntropy(total=tensor(1.3863), correct=tensor(0))
     """
+    check_labels(target, logits.shape[1], ignore_index)
     with torch.autocast(logits.device.type, enabled=False):
         if logits.dtype != torch.float64:
             logits = logits.to(torch.float32)

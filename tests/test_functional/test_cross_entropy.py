@@ -40,6 +40,14 @@ def test_the_plain_form_is_the_same(monkeypatch):
     assert_close(value_and_gradient(logits, target, False, None), fast, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize('label', [7, -1, 254])
+def test_labels_that_are_no_class_are_refused(label):
+    logits, _, target, _ = problem(7, (4, 4), (4, 4), (16, 16))
+    target[0, 3, 3] = label
+    with pytest.raises(ValueError, match=rf'`target` must hold classes 0 .. 6 or ignore_index = 255, got \[{label}\]'):
+        value_and_gradient(logits, target, False, None)
+
+
 def test_confident_and_wrong():
     logits = torch.tensor([[[[200.]], [[0.]], [[-200.]]]])
     total, gradient, correct = value_and_gradient(logits, torch.tensor([[[2]]]), False, None)

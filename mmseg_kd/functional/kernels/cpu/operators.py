@@ -75,13 +75,13 @@ def loss(student: Logits, teacher: Logits, valid: Tensor, weight: Optional[Tenso
         return with_gradient(student.logits, value, plain)
     is_flat = student.dim() == 2
     settings = _settings(spec, student.shape[1])
-    factor = valid * scale if weight is None else weight.detach().float().masked_fill(~valid, 0.) * scale
-    maps = (_map_positions_last(factor, is_flat, torch.float32), _map_positions_last(target, is_flat, torch.int64),
-            _map_positions_last(rank, is_flat, torch.int32))
+    valid, weight, target, rank = (
+        _map_positions_last(each, is_flat, dtype)
+        for each, dtype in ((valid, torch.bool), (weight, torch.float32), (target, torch.int64), (rank, torch.int32)))
 
     def compute() -> Tuple[Tensor, Tensor]:
         logits = _positions_last(student.detach()), _positions_last(teacher)
-        value, gradient = same_resolution.loss_and_gradient(*logits, *maps, settings)
+        value, gradient = same_resolution.loss_and_gradient(*logits, valid, weight, scale, target, rank, settings)
         gradient = gradient.squeeze(0).t() if is_flat else gradient.view(student.shape)
         return value.to(student.dtype), gradient
 

@@ -1,5 +1,5 @@
 """A loss of logits of one resolution, block by block."""
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ __all__ = ['loss_and_gradient']
 
 
 @jit
-def _blocks(student, teacher, gradient, factor, target, rank, sums, first, last, width, settings, with_target,
-            with_rank):
+def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, sums, first, last, width, settings,
+            with_weight, with_target, with_rank):
     """Blocks first .. last - 1; (N, C, P) logits, (N, P) maps, one sum per block."""
     _, num_classes, positions = student.shape
     per_image = (positions + width - 1) // width
@@ -24,14 +24,19 @@ def _blocks(student, teacher, gradient, factor, target, rank, sums, first, last,
     group = np.zeros((num_classes, width), np.int32)
     labels = np.zeros(width, np.int64)
     boundaries = np.ones((settings.boundaries.shape[0], width), np.int32)
-    weights, loss = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    factor, loss = np.zeros(width, np.float32), np.zeros(width, np.float32)
     for block in range(first, last):
         n, start = block // per_image, block % per_image * width
         size = min(width, positions - start)
         stop = start + size
-        weights[:] = 0
-        weights[:size] = factor[n, start:stop]
-        if not weights.any():
+        factor[:] = 0
+        for b in range(size):
+            factor[b] = scale if valid[n, start + b] else np.float32(0)
+        if with_weight:
+            for b in range(size):
+                # Weights of positions that do not count may be anything.
+                factor[b] = factor[b] * weight[n, start + b] if factor[b] != 0 else np.float32(0)
+        if not factor.any():
             gradient[n, :, start:stop] = 0
             sums[block] = 0
             continue
@@ -49,7 +54,7 @@ def _blocks(student, teacher, gradient, factor, target, rank, sums, first, last,
                 boundaries[i, :] = settings.boundaries[i]
             if with_rank:
                 boundaries[0, :size] = rank[n, start:stop]
-        block_loss(z, v, group, labels, boundaries, draws, settings, weights, loss)
+        block_loss(z, v, group, labels, boundaries, draws, settings, factor, loss)
         for c in range(num_classes):
             gradient[n, c, start:stop] = z[c, :size]
         total = 0.
@@ -58,17 +63,19 @@ def _blocks(student, teacher, gradient, factor, target, rank, sums, first, last,
         sums[block] = total
 
 
-_NONE = np.zeros((1, 1), np.int64)
-_NO_RANK = np.zeros((1, 1), np.int32)
+_NO_MAP, _NO_LABELS, _NO_RANK = (np.zeros((1, 1), dtype) for dtype in (np.float32, np.int64, np.int32))
 
 
-def loss_and_gradient(student: Tensor, teacher: Tensor, factor: Tensor, target: Optional[Tensor],
-                      rank: Optional[Tensor], settings: Settings) -> tuple[Tensor, Tensor]:
-    """Sum of factor * loss, and its gradient.
+def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: Optional[Tensor], scale: float,
+                      target: Optional[Tensor], rank: Optional[Tensor],
+                      settings: Settings) -> Tuple[Tensor, Tensor]:
+    """Sum of scale * weight * loss over valid positions, and its gradient.
 
     Args:
         student, teacher: (N, C, P) contiguous float32 logits.
-        factor: (N, P) float32, what each position counts.
+        valid: (N, P) bool.
+        weight: (N, P) float32, or None.
+        scale: factor of all.
         target: (N, P) int64 labels where the groups need them.
         rank: (N, P) int32 boundary of each position where it is none for all.
         settings: see :class:`Settings`.
@@ -80,12 +87,13 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, factor: Tensor, target: 
     width = block_width(student.shape[1])
     pieces = student.shape[0] * -(-student.shape[2] // width)
     sums = np.zeros(pieces)
-    arrays = [tensor.numpy() for tensor in (student, teacher, gradient, factor)]
-    labels = _NONE if target is None else target.numpy()
-    ranks = _NO_RANK if rank is None else rank.numpy()
+    arrays = [tensor.numpy() for tensor in (student, teacher, gradient, valid)]
+    maps = [absent if tensor is None else tensor.numpy()
+            for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK))]
 
     def work(first: int, last: int) -> None:
-        _blocks(*arrays, labels, ranks, sums, first, last, width, settings, target is not None, rank is not None)
+        _blocks(*arrays, maps[0], np.float32(scale), maps[1], maps[2], sums, first, last, width, settings,
+                weight is not None, target is not None, rank is not None)
 
     in_parallel(work, pieces)
     return torch.tensor(sums.sum()), gradient
