@@ -251,7 +251,7 @@ def test_labels_are_checked_on_a_device_without_waiting_for_it(monkeypatch):
     seen = []
     monkeypatch.setattr(torch, '_assert_async', lambda condition, message: seen.append((bool(condition), message)))
     monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
-    checks._check_labels(torch.tensor([0, 7]), 7, 255)
-    checks._check_labels(torch.tensor([0, 6, 255]), 7, 255)
+    checks.check_labels(torch.tensor([0, 7]), 7, 255)
+    checks.check_labels(torch.tensor([0, 6, 255]), 7, 255)
     message = '`target` must hold classes 0 .. 6 or ignore_index = 255'
     assert seen == [(False, message), (True, message)]
