@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -51,21 +52,20 @@ def distilled(student, teacher, checkpoint=None, distill=None):
         distill=distill or dict(dkd=dict(loss=dict(type='mmseg_kd.DKDLoss', beta=2.))))
 
 
-def build(model, seed=0):
-    """Build a model from its config under a seed, with initialised weights, in mmseg's scope."""
+def build(model, seed=0, scope='mmseg'):
+    """Build a model from its config under a seed, with initialised weights, in a library's scope."""
     torch.manual_seed(seed)
     np.random.seed(seed)
-    built = build_part(model)
+    built = build_part(model, scope)
     built.init_weights()
     return built
 
 
-def build_part(config):
-    """Build from a config in mmseg's scope, whatever scope an earlier test left."""
+def build_part(config, scope='mmseg'):
+    """Build from a config in a library's scope, whatever scope an earlier test left."""
     from mmengine.registry import DefaultScope
-    from mmseg.registry import MODELS
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        return MODELS.build(copy.deepcopy(config))
+    with DefaultScope.overwrite_default_scope(scope):
+        return import_module(f'{scope}.registry').MODELS.build(copy.deepcopy(config))
 
 
 def batch(size=2, height=32, width=64, num_classes=19, seed=0, dtype=torch.uint8):

@@ -1,10 +1,8 @@
 """Real mmpretrain models and runs, small enough for a test. Importing this skips a test file without the extra."""
-import copy
-
 import numpy as np
 import pytest
 import torch
-from tiny import distilled
+from tiny import build, distilled
 
 pytest.importorskip('mmpretrain', reason='needs the extra "cls": bash tools/test.sh --all')
 
@@ -30,19 +28,7 @@ def distilled_classifier(student, teacher, checkpoint=None, distill=None, **sett
 
 def build_classifier(model, seed=0):
     """Build a model from its config under a seed, with initialised weights, in mmpretrain's scope."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    built = build_untrained(model)
-    built.init_weights()
-    return built
-
-
-def build_untrained(model):
-    """Build a model from its config in mmpretrain's scope, with torch's own initial weights."""
-    from mmengine.registry import DefaultScope
-    from mmpretrain.registry import MODELS
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(copy.deepcopy(model))
+    return build(model, seed, 'mmpretrain')
 
 
 def build_dataset(config):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from tiny import ROOT
-from tiny_cls import build_untrained, image_batch
+from tiny import ROOT, build_part
+from tiny_cls import image_batch
 
 pytestmark = pytest.mark.cls
 CONFIGS = sorted((ROOT / 'configs/cls').rglob('*.py')) + sorted((ROOT / 'configs/demo').glob('*digits*.py'))
@@ -37,7 +37,7 @@ def read(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_one_training_step(path):
     config = read(path)
-    model = build_untrained(config.model)
+    model = build_part(config.model, 'mmpretrain')
     for term in getattr(model, 'terms', {}).values():
         term.scale = 1.
     side = 8 if 'digits' in path.name else 32 if 'cifar100' in path.name else 224
@@ -111,5 +111,5 @@ def test_a_teacher_is_a_config_that_exists_and_writes_the_checkpoint(path):
 
 def test_resnet50_of_cifar_has_the_published_size():
     """mmpretrain's, in the setting of our config; the number is that of the code of CRD."""
-    model = build_untrained(read(ROOT / 'configs/cls/vanilla/resnet50_1xb64_cifar100.py').model)
+    model = build_part(read(ROOT / 'configs/cls/vanilla/resnet50_1xb64_cifar100.py').model, 'mmpretrain')
     assert sum(parameter.numel() for parameter in model.parameters()) == 23705252
