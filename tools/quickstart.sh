@@ -8,12 +8,12 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$root"
-seeds=0 methods="kd dkd" teacher_iters=600 student_iters=500 out=work_dirs/quickstart images="128 100"
+short= seeds=0 methods="kd dkd" teacher_iters=600 student_iters=500 out=work_dirs/quickstart images="128 100"
 while [ $# -gt 0 ]; do
     case $1 in
         --seeds) seeds=$2; shift 2 ;;
         --methods) methods=$2; shift 2 ;;
-        --short) teacher_iters=20 student_iters=20 out=work_dirs/quickstart_short images="24 19"; shift ;;
+        --short) short=teacher_check=False teacher_iters=20 student_iters=20 out=work_dirs/quickstart_short images="24 19"; shift ;;
         *) echo "usage: $0 [--seeds \"0 1 2\"] [--methods \"kd dkd\"] [--short]" >&2; exit 2 ;;
     esac
 done
@@ -51,7 +51,7 @@ for seed in $seeds; do
     i=1
     for method in $methods; do
         train "${method}_s$seed" "${method}_${pair}_$on" "$student_iters" "$seed" \
-            model.teacher.checkpoint="$out/teacher/iter_$teacher_iters.pth"
+            model.teacher.checkpoint="$out/teacher/iter_$teacher_iters.pth" $short
         rows[i]+="$out/${method}_s$seed,"
         i=$((i + 1))
     done

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.distillers.config import student_config
+from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.runner_defaults import use_gloo_without_gpu
 
 
@@ -73,6 +74,8 @@ def main() -> None:
                 raise ValueError(f'`--out`: {evaluator.type} writes no label maps (a classifier has none); leave '
                                  'it out.')
             evaluator.update(output_dir=args.out, keep_results=True)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_kd.CheckpointFitHook')]
+    load_checkpoints_without_code(cfg)
     use_gloo_without_gpu(cfg)
     Runner.from_cfg(cfg).test()
 

@@ -8,6 +8,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
+from mmseg_kd.engine.data_check import refuse_empty_splits
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
 
 
@@ -54,6 +56,8 @@ def main() -> None:
     if args.amp:
         enable_amp(cfg)
     add_training_hooks(cfg)
+    load_checkpoints_without_code(cfg)
+    refuse_empty_splits(cfg)
     use_gloo_without_gpu(cfg)
     use_teacher_cache(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

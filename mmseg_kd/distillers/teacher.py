@@ -13,11 +13,14 @@ from mmseg_kd.registry import MODELS
 from .cached_teacher import CachedTeacher, build_cached_teacher
 from .config import read_config, student_config
 from .normalization import Renormalize
+from .sharding import shard
 from .taps import LOGITS, module_outputs
 from .teacher_speed import AS_TRAINED, TeacherSpeed, read_speed
 from .weights import read_weights
 
 __all__ = ['Teacher', 'build_teacher']
+
+_SETTINGS = ('config', 'checkpoint', *TeacherSpeed._fields, 'sha256', 'trusted', 'shard')
 
 
 class Teacher:
@@ -32,13 +35,18 @@ class Teacher:
         logits: Computes the logits from (model, images (N, 3, H, W)).
         renormalize: Turns the student's images into the teacher's.
         speed: Precision, memory format and compilation.
+        has_weights: Whether the weights are trained ones; False: random.
+        shard: Whether the processes of a run share the weights, each holding a part (see :func:`~.sharding.shard`).
     """
 
-    def __init__(self, model: nn.Module, logits, renormalize: Renormalize, speed: TeacherSpeed = AS_TRAINED):
+    def __init__(self, model: nn.Module, logits, renormalize: Renormalize, speed: TeacherSpeed = AS_TRAINED,
+                 has_weights: bool = True, shard: bool = False):
         self.model = speed.prepare_model(model.eval().requires_grad_(False))
         self._logits = speed.prepare_function(logits)
         self.renormalize = renormalize
         self.speed = speed
+        self.has_weights = has_weights
+        self._to_be_sharded = shard
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Tensor]:
@@ -58,12 +66,22 @@ class Teacher:
         if self.speed.compile is not None and set(taps) - {LOGITS}:
             raise ValueError(f"`teacher.compile`: a compiled teacher gives its 'logits' alone, but a term reads "
                              f'{sorted(set(taps) - {LOGITS})}. Remove `compile`.')
+        self._settle(inputs.device)
         inputs = self.speed.prepare_images(self.renormalize(inputs, data_samples))
         # Weights in a precision of their own leave nothing to autocast.
         own = nullcontext() if self.speed.dtype is None else torch.autocast(inputs.device.type, enabled=False)
         with own, module_outputs(self.model, taps) as outputs:
             outputs[LOGITS] = self._logits(self.model, inputs)
         return outputs
+
+    def _settle(self, device: torch.device) -> None:
+        """Be where the images are; FSDP moves the student's parameters one by one, which no guest notices."""
+        parameter = next(self.model.parameters(), None)
+        if parameter is not None and parameter.device != device:
+            self.model.to(device)
+        if self._to_be_sharded:
+            shard(self.model, device)
+            self._to_be_sharded = False
 
     def apply_fn(self, fn) -> None:
         """Follow ``nn.Module._apply`` of the owner: device and dtype moves."""
@@ -85,7 +103,9 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     Args:
         settings: ``config`` (path, ``'mmseg::...'``, dict or Config) and ``checkpoint`` (file or URL; absent: random
             weights, with a warning); ``dtype``, ``channels_last`` and ``compile`` as in
-            :class:`~.teacher_speed.TeacherSpeed`. Or ``cache``, a folder of ``tools/cache_teacher.py``.
+            :class:`~.teacher_speed.TeacherSpeed`. ``sha256`` is what the file must have; ``trusted=True`` unpickles it
+            as a whole; ``shard=True`` spreads the weights over the processes. Or ``cache``, a folder of
+            ``tools/cache_teacher.py``.
         scope: Registry scope in which the config's types are looked up unless it names its own ``default_scope``.
         student_preprocessor: The student's data preprocessor.
         logits: Computes the logits from (model, images).
@@ -98,10 +118,10 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     if not isinstance(settings, dict) or 'config' not in settings:
         raise ValueError('`teacher`: expected dict(config=..., checkpoint=...), where `config` is a path, a '
                          f'"mmseg::..." name, a dict or a Config, got {settings!r}.')
-    unknown = set(settings) - {'config', 'checkpoint', *TeacherSpeed._fields}
+    unknown = set(settings) - set(_SETTINGS)
     if unknown:
         raise ValueError(f'`teacher`: unknown setting {sorted(unknown)}; expected `config`, `checkpoint`, '
-                         f'{", ".join(f"`{name}`" for name in TeacherSpeed._fields)}.')
+                         f'{", ".join(f"`{name}`" for name in _SETTINGS[2:])}.')
     speed = read_speed(settings)
     config = read_config(settings['config'])
     model = _build(config, scope)
@@ -110,8 +130,10 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
         print_log('The teacher has no `teacher.checkpoint`: it is distilled from with RANDOM weights.',
                   logger='current', level=logging.WARNING)
     else:
-        _load(model, checkpoint)
-    return Teacher(model, logits, Renormalize(student_preprocessor, model.data_preprocessor), speed)
+        weights = read_weights(checkpoint, sha256=settings.get('sha256'), trusted=settings.get('trusted', False))
+        _load(model, weights, checkpoint)
+    renormalize = Renormalize(student_preprocessor, model.data_preprocessor)
+    return Teacher(model, logits, renormalize, speed, checkpoint is not None, settings.get('shard', False))
 
 
 def _build(config: Config, scope: str) -> nn.Module:
@@ -127,8 +149,7 @@ def _build(config: Config, scope: str) -> nn.Module:
         return MODELS.build(model)
 
 
-def _load(model: nn.Module, checkpoint: str) -> None:
-    weights = read_weights(checkpoint)
+def _load(model: nn.Module, weights: dict[str, Tensor], checkpoint: str) -> None:
     wanted = model.state_dict()
     # BatchNorm's counter came late to torch; checkpoints without it are complete.
     missing = [key for key in wanted if key not in weights and not key.endswith('num_batches_tracked')]

@@ -1,15 +1,20 @@
 """Hooks and optimizer wrappers that distilled training needs of mmengine's Runner."""
+from .checkpoint_loading import CheckpointFitHook
+from .data_check import DataCheckHook
 from .distill_statistics import DistillStatisticsHook
 from .exact_resume import ExactResumeHook
 from .finite_step import FiniteStepHook
+from .fsdp_strategy import ResumableFSDPStrategy
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
 from .peak_memory import PeakMemoryHook
 from .safe_checkpoint import SafeCheckpointHook
 from .schedule_hook import DistillScheduleHook
 from .stop_signal import StopSignalHook
+from .teacher_check import TeacherCheckHook
 from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
-    'AmpGradAlignOptimWrapper', 'DistillScheduleHook', 'DistillStatisticsHook', 'ExactResumeHook', 'FiniteStepHook',
-    'GradAlignOptimWrapper', 'PeakMemoryHook', 'SafeCheckpointHook', 'StopSignalHook', 'TrainOnlyStateHook'
+    'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'DataCheckHook', 'DistillScheduleHook', 'DistillStatisticsHook',
+    'ExactResumeHook', 'FiniteStepHook', 'GradAlignOptimWrapper', 'PeakMemoryHook',
+    'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook', 'TeacherCheckHook', 'TrainOnlyStateHook'
 ]

@@ -27,7 +27,7 @@ def _seed_host(*entropy: int) -> int:
 
 
 @contextmanager
-def _seeded(*entropy: int) -> Iterator[None]:
+def seeded(*entropy: int) -> Iterator[None]:
     """Seed for the block; outside of loader workers, whose randomness is the data's alone, restore afterwards."""
     if get_worker_info() is not None:
         _seed_host(*entropy)
@@ -85,7 +85,7 @@ class _SeededDataset(Dataset):
         self.rank = rank
 
     def __getitem__(self, index):
-        with _seeded(self.seed, _SAMPLE, self.rank, index.position):
+        with seeded(self.seed, _SAMPLE, self.rank, index.position):
             return self.dataset[int(index)]
 
     def __len__(self) -> int:

@@ -8,20 +8,33 @@ from mmengine.logging import print_log
 
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
-_TRAINING_HOOKS = ('mmseg_kd.ExactResumeHook', 'mmseg_kd.TrainOnlyStateHook', 'mmseg_kd.DistillScheduleHook',
-                   'mmseg_kd.DistillStatisticsHook', 'mmseg_kd.PeakMemoryHook', 'mmseg_kd.StopSignalHook',
-                   'mmseg_kd.FiniteStepHook')
+_TRAINING_HOOKS = ('ExactResumeHook', 'TrainOnlyStateHook', 'DistillScheduleHook', 'DistillStatisticsHook',
+                   'PeakMemoryHook', 'StopSignalHook', 'FiniteStepHook', 'CheckpointFitHook')
+# Hooks with a setting of their own in the config, which `False` leaves out.
+_CHECKS = dict(teacher_check='TeacherCheckHook', data_check='DataCheckHook')
 
 
 def add_training_hooks(cfg: Config) -> None:
-    """Add the hooks that every training run needs to ``cfg.custom_hooks``, unless they are there."""
+    """Add the hooks that every training run needs to ``cfg.custom_hooks``, unless they are there.
+
+    Two parts of mmengine are exchanged for ours, which do the same and survive a stop: ``CheckpointHook`` and
+    ``FSDPStrategy``.
+    """
     hooks = list(cfg.get('custom_hooks') or [])
+    wanted = {name: {} for name in _TRAINING_HOOKS}
+    for key, name in _CHECKS.items():
+        settings = cfg.get(key, {})
+        if settings is not False:
+            wanted[name] = dict(settings)
     present = {hook.get('type') for hook in hooks}
-    cfg.custom_hooks = hooks + [dict(type=name) for name in _TRAINING_HOOKS if name not in present]
+    cfg.custom_hooks = hooks + [dict(type=f'mmseg_kd.{name}', **settings) for name, settings in wanted.items()
+                                if f'mmseg_kd.{name}' not in present]
     cfg.default_hooks = dict(cfg.get('default_hooks') or {})
     checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
     if checkpoint is not None and checkpoint.get('type') == 'CheckpointHook':
         checkpoint['type'] = 'mmseg_kd.SafeCheckpointHook'
+    if cfg.get('strategy') is not None and cfg.strategy.get('type') == 'FSDPStrategy':
+        cfg.strategy['type'] = 'mmseg_kd.ResumableFSDPStrategy'
 
 
 def use_teacher_cache(cfg: Config) -> None:
@@ -62,6 +75,13 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
         atexit.register(torch.distributed.destroy_process_group)
+    wrappers = {
+        'mmseg_kd.ResumableFSDPStrategy': dict(
+            type='MMFullyShardedDataParallel', use_orig_params=True, device_id='cpu'),
+        'DDPStrategy': dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)}
+    strategy = cfg.get('strategy')
+    if strategy is not None and strategy.get('type') in wrappers:
+        strategy.setdefault('model_wrapper', wrappers[strategy['type']])
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False)))

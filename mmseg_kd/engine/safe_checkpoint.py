@@ -29,6 +29,9 @@ class SafeCheckpointHook(CheckpointHook):
         OSError: a checkpoint could not be written; the message names the one that is still there.
     """
 
+    # Whether the files are ours to move; a validation alone saves none.
+    _local = False
+
     def before_train(self, runner) -> None:
         """Clear what an earlier stop left unfinished."""
         super().before_train(runner)

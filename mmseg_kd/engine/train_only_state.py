@@ -1,6 +1,9 @@
 """Keeping in a checkpoint what exists only for training, outside of the student's weights."""
+from contextlib import nullcontext
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmseg_kd.registry import HOOKS
 
@@ -23,9 +26,10 @@ class TrainOnlyStateHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add the modules' weights, on the CPU."""
-        state = _state(runner.model)
-        if state:
-            checkpoint[_KEY] = {name: value.detach().cpu() for name, value in state.items()}
+        with _whole(runner.model):
+            state = _state(runner.model)
+            if state:
+                checkpoint[_KEY] = {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Restore them when a run is resumed; a checkpoint loaded as initial weights has the student alone."""
@@ -38,7 +42,15 @@ class TrainOnlyStateHook(Hook):
                 f'`resume`: the checkpoint holds {sorted(saved or ())} of the modules that only training needs, the '
                 f'config trains {sorted(wanted)}. Resume with the config and hooks of the interrupted run, or start '
                 'from its student with `load_from` and without --resume.')
-        _unwrap(runner.model).load_train_only_state(saved)
+        with _whole(runner.model, writeback=True):
+            _unwrap(runner.model).load_train_only_state(saved)
+
+
+def _whole(model, writeback: bool = False):
+    """Around reading or writing parameters of which FSDP holds but a part in each process."""
+    if isinstance(model, FullyShardedDataParallel):
+        return FullyShardedDataParallel.summon_full_params(model, writeback=writeback)
+    return nullcontext()
 
 
 def _unwrap(model):

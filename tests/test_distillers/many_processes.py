@@ -1,25 +1,34 @@
 """Distilled training in several forked gloo processes and in one; test_many_processes.py starts it.
 
-    python many_processes.py FOLDER
+    python many_processes.py FOLDER DATA_ROOT
 
 It imports everything once and forks, which costs a second where a fresh interpreter costs six. For every number of
 processes and every case a process writes its weights after three steps to FOLDER; so does one process on the joined
-batch.
+batch. Then runs with mmengine's Runners, on the data.
 """
 import os
 import socket
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import mmseg.datasets  # noqa: F401 (a run imports it late)
 import torch
 import torch.distributed
 import torch.multiprocessing
-from mmengine.model import MMDistributedDataParallel
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel, MMFullyShardedDataParallel
 from mmengine.optim import build_optim_wrapper
-from tiny import batch, build, distilled, segmentor
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from tiny import batch, build, distilled, run_config, segmentor
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
+from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
+from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu
 from mmseg_kd.engine.step_statistics import StepStatistics
+from mmseg_kd.safe_load import load_without_code
 
 PROCESSES = (2, 4)
 
@@ -30,7 +39,7 @@ def _logits(**loss):
 
 _DHKD = dict(distill=dict(dhkd=dict(loss=dict(type='mmseg_kd.BinaryKLNormLoss'), on='aux_logits')),
              dual_head=dict(kind='linear'))
-#: Model settings, and settings of the optimizer wrapper.
+#: Settings of the model and of the optimizer wrapper. With FSDP the student is sharded, the teacher where it says so.
 CASES = {
     'kd': (_logits(type='mmseg_kd.KDLoss'), {}),
     'dkd': (_logits(type='mmseg_kd.DKDLoss'), {}),
@@ -40,6 +49,8 @@ CASES = {
     'cwd': (_logits(type='mmseg_kd.CWDLoss', loss_weight=50.), {}),
     'dhkd-parameters': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper')),
     'dhkd-features': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper', level='features')),
+    'fsdp': (_DHKD, {}),
+    'fsdp-shard': (_logits(type='mmseg_kd.DGKDLoss'), {}),
 }
 
 
@@ -51,35 +62,91 @@ def four_images(seed):
     return data
 
 
-def train(model_settings, wrapper, part=slice(None), processes=1):
+def train(name, part=slice(None), processes=1):
     """Three steps with frozen batch statistics; the weights, and the statistics of the last step."""
+    model_settings, wrapper = CASES[name]
     student = segmentor(dropout_ratio=0.)
     # mmseg divides this one by all pixels, labelled or not, so that its mean is that of the joined batch.
     student['decode_head']['loss_decode'] = dict(type='CrossEntropyLoss', avg_non_ignore=False)
-    model = build(distilled(student, segmentor(16, 'PSPHead')) | model_settings).train()
+    config = distilled(student, segmentor(16, 'PSPHead')) | model_settings
+    config['teacher']['shard'] = name.endswith('shard') and processes > 1
+    model = build(config).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+    sharded = name.startswith('fsdp') and processes > 1
+    if processes == 1:
+        trained = model
+    elif sharded:
+        trained = MMFullyShardedDataParallel(model, device_id=torch.device('cpu'))
+    else:
+        trained = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
     optimizer = build_optim_wrapper(
-        model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9)) | wrapper)
-    trained = model if processes == 1 else MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+        trained, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9)) | wrapper)
     for seed in range(3):
         data = four_images(seed)
-        watched = StepStatistics(model)
+        watched = None if name.startswith('fsdp') else StepStatistics(model)
         trained.train_step({key: value[part] for key, value in data.items()}, optimizer)
-        statistics = watched.close()
-    return {name: value.detach().clone() for name, value in model.named_parameters()}, statistics
+        statistics = None if watched is None else watched.close()
+    if name.endswith('shard') and processes > 1:
+        assert any(hasattr(parameter, 'full_tensor') for parameter in model.teacher.model.parameters())
+    with FullyShardedDataParallel.summon_full_params(trained) if sharded else nullcontext():
+        return {name: value.detach().clone() for name, value in model.named_parameters()}, statistics
 
 
-def one_process(rank, processes, folder, port):
+# Formatting the config takes longer than all else, at each start and for each checkpoint.
+Config.pretty_text = property(repr)
+
+
+def runner_for(data_root, work_dir, max_iters, **settings):
+    """A Runner as tools/train.py makes it."""
+    model = distilled(segmentor(4), segmentor(4, 'PSPHead')) | _DHKD
+    config = run_config(model, data_root, max_iters=max_iters, work_dir=str(work_dir), launcher='pytorch',
+                        experiment_name=f'{work_dir}{max_iters}',
+                        visualizer=dict(type='Visualizer', name=f'{work_dir}{max_iters}',
+                                        vis_backends=[dict(type='LocalVisBackend')]), **settings)
+    config.val_dataloader.dataset.indices = 3
+    if 'strategy' in settings:
+        config.runner_type = 'FlexibleRunner'
+        config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    add_training_hooks(config)
+    load_checkpoints_without_code(config)
+    use_gloo_without_gpu(config)
+    return RUNNERS.build(config) if 'strategy' in settings else Runner.from_cfg(config)
+
+
+def runs(rank, processes, folder, data_root):
+    """Validation of three pictures; FSDP straight and resumed."""
+    score = runner_for(data_root, folder / f'val_{processes}', 1).val()
+    torch.save(score, folder / f'score_{processes}_{rank}.pth')
+    if processes != 2:
+        return
+    fsdp = dict(strategy=dict(type='FSDPStrategy'))
+    straight = runner_for(data_root, folder / 'straight', 4, **fsdp)
+    straight.train()
+    runner_for(data_root, folder / 'broken', 2, **fsdp).train()
+    resumed = runner_for(data_root, folder / 'broken', 4, resume=True, **fsdp)
+    resumed.train()
+    for name, runner in (('straight', straight), ('resumed', resumed)):
+        with FullyShardedDataParallel.summon_full_params(runner.model):
+            weights = {key: value.detach().clone() for key, value in runner.model.module.named_parameters()}
+        torch.save(weights, folder / f'{name}_{rank}.pth')
+    # Its shards cannot be read outside of a process group.
+    last = load_without_code(f"{(folder / 'broken/last_checkpoint').read_text()}/rank{rank}.pth")
+    torch.save(dict(iter=last['meta']['iter'], names=list(last['state_dict']), others=list(last['train_only_state'])),
+               folder / f'last_{rank}.pth')
+
+
+def one_process(rank, processes, folder, data_root, port):
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank),
                       WORLD_SIZE=str(processes))
     torch.distributed.init_process_group('gloo')
     size = 4 // processes
-    for name, case in CASES.items():
-        trained = train(*case, slice(rank * size, (rank + 1) * size), processes)
+    for name in CASES:
+        trained = train(name, slice(rank * size, (rank + 1) * size), processes)
         torch.save(trained, folder / f'{name}_{processes}_{rank}.pth')
+    runs(rank, processes, folder, data_root)
     torch.distributed.destroy_process_group()
 
 
@@ -90,10 +157,14 @@ def free_port():
 
 
 if __name__ == '__main__':
-    folder = Path(sys.argv[1])
+    folder, data_root = Path(sys.argv[1]), sys.argv[2]
     for processes in PROCESSES:
-        torch.multiprocessing.start_processes(one_process, (processes, folder, free_port()), nprocs=processes,
-                                              start_method='fork')
+        torch.multiprocessing.start_processes(one_process, (processes, folder, data_root, free_port()),
+                                              nprocs=processes, start_method='fork')
     # The last of all: a process that has gone backward cannot be forked.
-    for name, case in CASES.items():
-        torch.save(train(*case), folder / f'{name}_1.pth')
+    for name in CASES:
+        torch.save(train(name), folder / f'{name}_1.pth')
+    config = run_config(distilled(segmentor(4), segmentor(4, 'PSPHead')) | _DHKD, data_root,
+                        work_dir=str(folder / 'val_1'), experiment_name='val_1')
+    config.val_dataloader.dataset.indices = 3
+    torch.save(Runner.from_cfg(config).val(), folder / 'score_1.pth')

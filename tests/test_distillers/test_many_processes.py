@@ -6,10 +6,10 @@ from tiny import ROOT, command
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
+def trained(mini_cityscapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp('many_processes')
     # A process that waits for another for ever would hang the tests; this is 20 times what they take.
-    command('tests/test_distillers/many_processes.py', folder, timeout=300,
+    command('tests/test_distillers/many_processes.py', folder, mini_cityscapes, timeout=600,
             PYTHONPATH=f'{ROOT}:{ROOT}/tests', OMP_NUM_THREADS='1')
     return folder
 
@@ -31,7 +31,7 @@ OF_A_PART = {'distill.logit_covariance_term', 'distill.coupling_to_dkd_term'}
 
 
 @pytest.mark.parametrize('processes', PROCESSES)
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', [name for name in CASES if not name.startswith('fsdp')])
 def test_statistics_are_those_of_the_joined_batch(trained, name, processes):
     _, alone = torch.load(trained / f'{name}_1.pth')
     assert any('supervised_cosine' in each for each in alone) and any('agreement' in each for each in alone)
@@ -41,3 +41,27 @@ def test_statistics_are_those_of_the_joined_batch(trained, name, processes):
         for key in set(alone) - OF_A_PART:
             # A class that two logits decide by rounding may be another.
             assert found[key] == pytest.approx(alone[key], rel=1e-3, abs=2e-3), key
+
+
+@pytest.mark.parametrize('processes', PROCESSES)
+def test_validation_gives_the_score_of_one_process(trained, processes):
+    """Three pictures, which neither two nor four processes can share evenly."""
+    alone = torch.load(trained / 'score_1.pth', weights_only=False)
+    assert set(alone) == {'aAcc', 'mIoU', 'mAcc'}
+    for rank in range(processes):
+        assert torch.load(trained / f'score_{processes}_{rank}.pth', weights_only=False) == alone
+
+
+def test_fsdp_resumes(trained):
+    """FlexibleRunner with FSDPStrategy; a dual head, which is in no state dict.
+
+    A checkpoint in one file (state_dict_cfg='full') cannot be tested here: torch itself crashes at it on CPUs.
+    """
+    for rank in range(2):
+        straight, resumed = (torch.load(trained / f'{name}_{rank}.pth') for name in ('straight', 'resumed'))
+        assert any(name.startswith('distill.dual_head') for name in straight)
+        assert straight.keys() == resumed.keys()
+        assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
+        last = torch.load(trained / f'last_{rank}.pth')
+        assert last['iter'] == 4 and last['names'] and not any('distill' in name for name in last['names'])
+        assert last['others'] == ['dual_head.weight', 'dual_head.bias']

@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import Runner
 from tiny import build, command, distilled, run_config, segmentor
 
-from mmseg_kd.engine.exact_resume import ExactResumeHook, _Position, _seeded
+from mmseg_kd.engine.exact_resume import ExactResumeHook, _Position, seeded
 
 HOOK = [dict(type='mmseg_kd.ExactResumeHook')]
 
@@ -101,13 +101,13 @@ def test_samples_differ_between_passes_over_the_data(mini_cityscapes, tmp_path):
 
 def test_sampling_leaves_the_generators_as_they_were():
     before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    with _seeded(1, 2, 3):
+    with seeded(1, 2, 3):
         drawn = random.random(), np.random.rand(), torch.rand(()).item()
     assert random.getstate() == before[0]
     assert (np.random.get_state()[1] == before[1]).all() and torch.equal(torch.get_rng_state(), before[2])
-    with _seeded(1, 2, 3):
+    with seeded(1, 2, 3):
         assert drawn == (random.random(), np.random.rand(), torch.rand(()).item())
-    with _seeded(1, 2, 4):
+    with seeded(1, 2, 4):
         assert drawn[2] != torch.rand(()).item()
 
 

@@ -1,0 +1,210 @@
+"""What a run checks when it starts: its data, its teacher, its checkpoints."""
+import random
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
+from tiny import ROOT, build, command, distilled, run_config, segmentor
+from torch import nn
+
+from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
+from mmseg_kd.engine.data_check import refuse_empty_splits
+
+sys.path.insert(0, str(ROOT / 'tests/test_datasets'))
+from spoiled import spoil  # noqa: E402
+
+
+@pytest.fixture
+def loaders():
+    """mmengine's loaders, put back afterwards."""
+    kept = dict(CheckpointLoader._schemes)
+    yield
+    CheckpointLoader._schemes = kept
+
+
+def runner_for(data_root, work_dir, *hooks, model=None, max_iters=1, **settings):
+    config = run_config(model or segmentor(4), data_root, max_iters=max_iters, work_dir=str(work_dir),
+                        custom_hooks=[hook if isinstance(hook, dict) else dict(type=f'mmseg_kd.{hook}')
+                                      for hook in hooks], **{'experiment_name': str(work_dir), **settings})
+    return Runner.from_cfg(config)
+
+
+@pytest.mark.parametrize('split, name, message', [
+    ('train', 'truncated picture', r'`train_dataloader.dataset`: .*_leftImg8bit.png: cannot be read'),
+    ('val', 'truncated labels', r'`val_dataloader.dataset`: .*_labelTrainIds.png: cannot be read'),
+    ('train', 'mode of the labels', r'`train_dataloader.dataset`: .*has the mode RGB, expected one channel'),
+    ('val', 'size of the labels', r'`val_dataloader.dataset`: .*_labelTrainIds.png: is 30x64, its picture 32x64'),
+    ('train', 'labels outside', r'`train_dataloader.dataset`: .*has labels \[19\], expected 0 .. 18 or 255'),
+    ('val', 'no label map', r'`val_dataloader.dataset`: .*has no label map, expected '),
+])
+def test_the_first_batch_of_each_split(mini_cityscapes, tmp_path, split, name, message):
+    spoil(mini_cityscapes, tmp_path / 'tree', name, split)
+    with pytest.raises(ValueError, match=message):
+        runner_for(tmp_path / 'tree', tmp_path / 'run', 'DataCheckHook', 'ExactResumeHook').train()
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_an_empty_split(mini_cityscapes, tmp_path, split):
+    shutil.copytree(mini_cityscapes, tmp_path / 'tree')
+    config = run_config(segmentor(4), tmp_path / 'tree')
+    refuse_empty_splits(config)
+    for path in (tmp_path / 'tree/leftImg8bit' / split).rglob('*.png'):
+        path.rename(path.with_suffix('.jpg'))
+    message = f'`{split}_dataloader.dataset`: the split is empty, its folder {tmp_path}/tree/leftImg8bit/{split} '
+    with pytest.raises(ValueError, match=message + r'holds no file \*_leftImg8bit.png'):
+        refuse_empty_splits(config)
+    shutil.rmtree(tmp_path / 'tree/leftImg8bit' / split)
+    with pytest.raises(ValueError, match=message + 'does not exist'):
+        refuse_empty_splits(config)
+
+
+def test_the_check_changes_nothing(mini_cityscapes, tmp_path):
+    """Same weights, and the generators as they were."""
+    ends = [runner_for(mini_cityscapes, tmp_path / str(len(hooks)), *hooks, max_iters=2).train().state_dict()
+            for hooks in ((), ('DataCheckHook', ))]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    runner = runner_for(mini_cityscapes, tmp_path / 'states', 'DataCheckHook')
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    runner.call_hook('before_train')
+    assert random.getstate() == before[0] and (np.random.get_state()[1] == before[1]).all()
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+class Oracle(nn.Module):
+    """Stands in for a teacher: its logits name the labels of the validation pictures, in a given order of classes."""
+
+    def __init__(self, data_root, order):
+        super().__init__()
+        from PIL import Image
+        labels = sorted((data_root / 'gtFine/val').rglob('*_labelTrainIds.png'))
+        self.labels = [torch.tensor(np.array(Image.open(path))).long() for path in labels]
+        self.order = order
+        self.calls = 0
+
+    def logits(self, model, inputs):
+        label = self.labels[self.calls].clone()
+        self.calls += 1
+        label[label == 255] = 0
+        return nn.functional.one_hot(torch.tensor(self.order)[label], 19).permute(2, 0, 1)[None].float()
+
+
+def teacher_run(data_root, tmp_path, order, **settings):
+    torch.save(build(segmentor(4)).state_dict(), tmp_path / 'teacher.pth')
+    runner = runner_for(data_root, tmp_path / 'run', dict(type='mmseg_kd.TeacherCheckHook', **settings),
+                        model=distilled(segmentor(4), segmentor(4), tmp_path / 'teacher.pth'))
+    oracle = Oracle(data_root, order)
+    runner.model.teacher._logits = lambda model, inputs: oracle.logits(model, inputs)
+    # Only the check is of interest, not the training that follows it.
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    return runner, oracle
+
+
+def test_a_good_teacher_passes(mini_cityscapes, tmp_path):
+    runner, oracle = teacher_run(mini_cityscapes, tmp_path, list(range(19)), min_miou=99.9)
+    runner.call_hook('before_train')
+    assert oracle.calls == 4
+
+
+def test_labels_in_another_order_are_found_out(mini_cityscapes, tmp_path):
+    runner, _ = teacher_run(mini_cityscapes, tmp_path, [*range(1, 19), 0])
+    with pytest.raises(ValueError, match=r'`teacher`: 0.00 mIoU on 4 validation pictures, teacher_check.min_miou is 5'):
+        runner.call_hook('before_train')
+
+
+def test_the_score_is_that_of_mmsegs_metric(mini_cityscapes, tmp_path, caplog):
+    """Half of the classes in place: over the 4 pictures, against mmseg's own test of the same predictions."""
+    order = [*range(10), *range(11, 19), 10]
+    runner, oracle = teacher_run(mini_cityscapes, tmp_path, order, min_miou=100.)
+    ious = []
+    labels = torch.stack(oracle.labels)
+    predicted = torch.tensor(order)[labels.masked_fill(labels == 255, 0)]
+    for c in range(19):
+        ours, theirs = (predicted == c) & (labels != 255), labels == c
+        if (ours | theirs).any():
+            ious.append(((ours & theirs).sum() / (ours | theirs).sum()).item())
+    with pytest.raises(ValueError, match=f'`teacher`: {100 * sum(ious) / len(ious):.2f} mIoU'):
+        runner.call_hook('before_train')
+
+
+def test_who_has_no_teacher_to_check(mini_cityscapes, tmp_path):
+    hook = dict(type='mmseg_kd.TeacherCheckHook', min_miou=100.)
+    runner_for(mini_cityscapes, tmp_path / 'plain', hook).train()
+    runner_for(mini_cityscapes, tmp_path / 'random', hook, model=distilled(segmentor(4), segmentor(4))).train()
+
+
+@pytest.mark.parametrize('settings', [dict(min_miou=101), dict(pictures=0), dict(pictures=1.5)])
+def test_bad_settings_of_the_teacher_check(settings):
+    from mmseg_kd.engine import TeacherCheckHook
+    with pytest.raises(ValueError, match=f'`teacher_check.{next(iter(settings))}`: expected'):
+        TeacherCheckHook(**settings)
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ('ran', 'w')
+
+
+def test_initial_weights_and_resume_run_no_code(mini_cityscapes, tmp_path, loaders, monkeypatch):
+    """mmengine alone unpickles everything when the safe way fails."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=build(segmentor(4)).state_dict(), more=Evil()), 'evil.pth')
+    model = build(segmentor(4))
+    config = run_config(segmentor(4), mini_cityscapes)
+    load_checkpoints_without_code(config)
+    with pytest.raises(ValueError, match='holds more than weights'):
+        load_checkpoint(model, 'evil.pth')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'evil.pth'))
+    with pytest.raises(ValueError, match='holds more than weights'):
+        runner_for(mini_cityscapes, tmp_path / 'run', resume=True).train()
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_trust_is_explicit_and_said(mini_cityscapes, tmp_path, loaders, monkeypatch):
+    from mmseg_kd.engine import checkpoint_loading
+    said = []
+    monkeypatch.setattr(checkpoint_loading, 'print_log', lambda message, **kwargs: said.append(message))
+    before = dict(CheckpointLoader._schemes)
+    load_checkpoints_without_code(run_config(segmentor(4), mini_cityscapes, trust_checkpoints=True))
+    assert CheckpointLoader._schemes == before and 'trust_checkpoints' in said[0] and 'code' in said[0]
+
+
+def test_checkpoints_that_do_not_fit(mini_cityscapes, tmp_path, monkeypatch):
+    from mmseg_kd.engine import checkpoint_loading
+    said = []
+    monkeypatch.setattr(checkpoint_loading, 'print_log', lambda message, **kwargs: said.append(message))
+    weights = build(segmentor(4)).state_dict()
+    torch.save(dict(state_dict={f'other.{name}': value for name, value in weights.items()}), tmp_path / 'other.pth')
+    torch.save(dict(state_dict={name: value for name, value in weights.items() if 'conv_seg' not in name}),
+               tmp_path / 'part.pth')
+    torch.save(dict(state_dict=weights), tmp_path / 'whole.pth')
+
+    def start(name, **settings):
+        runner_for(mini_cityscapes, tmp_path / 'run', 'CheckpointFitHook', load_from=str(tmp_path / f'{name}.pth'),
+                   experiment_name=f'{name}{settings}', **settings).load_or_resume()
+
+    start('whole')
+    assert not said
+    start('part')
+    assert f'of {len(weights)} keys of the model 2 are missing (decode_head.conv_seg.weight' in said[0]
+    with pytest.raises(ValueError, match='`load_from`: the checkpoint is not of this model'):
+        start('other')
+    with pytest.raises(ValueError, match='`resume`: the checkpoint is not of this model'):
+        start('part', resume=True)
+
+
+def test_the_tool_stops_a_hopeless_teacher(mini_cityscapes, tmp_path):
+    """tools/train.py has the checks on; random weights saved as a checkpoint are what it is for."""
+    torch.save(build(segmentor(4, 'PSPHead')).state_dict(), tmp_path / 'teacher.pth')
+    config = run_config(distilled(segmentor(4), segmentor(4, 'PSPHead'), tmp_path / 'teacher.pth'), mini_cityscapes)
+    config.pop('teacher_check')
+    config.dump(tmp_path / 'config.py')
+    process = command('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'run', check=False)
+    assert process.returncode != 0 and 'mIoU on 4 validation pictures, teacher_check.min_miou is 5.0' in process.stdout
+    assert 'Iter(train)' not in process.stdout
