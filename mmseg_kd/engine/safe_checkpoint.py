@@ -1,4 +1,5 @@
 """Checkpoints that appear whole or not at all."""
+import json
 import os
 import os.path as osp
 import shutil
@@ -10,7 +11,7 @@ from mmseg_kd.registry import HOOKS
 
 __all__ = ['SafeCheckpointHook']
 
-_STAGE = '.unfinished'
+_STAGE, _OUTDATED = '.unfinished', 'outdated.json'
 
 
 @HOOKS.register_module()
@@ -40,6 +41,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self.file_backend = _RemovesLater(self.file_backend)
         if is_main_process():
+            _finish_removal(runner.work_dir)
             for folder in {str(self.out_dir), runner.work_dir}:
                 shutil.rmtree(osp.join(folder, _STAGE), ignore_errors=True)
 
@@ -131,15 +133,44 @@ class _SavesAside:
 
     def finish(self) -> None:
         """Move ``last_checkpoint`` in, then remove what is outdated."""
-        pointer = osp.join(self._runner.work_dir, _STAGE, 'last_checkpoint')
-        if is_main_process() and osp.isfile(pointer):
-            _move(pointer, osp.join(self._runner.work_dir, 'last_checkpoint'))
         backend = self._hook.file_backend
-        for path in backend.outdated:
-            # A validation that is repeated saves the best under the name it had.
-            if path not in self._saved:
-                (shutil.rmtree if osp.isdir(path) else os.remove)(path)
+        # A validation that is repeated saves the best under the name it had.
+        outdated = [path for path in backend.outdated if path not in self._saved]
         backend.outdated.clear()
+        work_dir = self._runner.work_dir
+        if not is_main_process():
+            return
+        # mmengine forgets what is outdated as it saves; a run that is stopped here finds it written down.
+        journal, pointer = osp.join(self.work_dir, _OUTDATED), osp.join(self.work_dir, 'last_checkpoint')
+        with open(journal, 'w') as file:
+            json.dump(outdated, file)
+        if osp.isfile(pointer):
+            _move(pointer, osp.join(work_dir, 'last_checkpoint'))
+        _remove(outdated)
+        os.remove(journal)
+
+
+def _finish_removal(work_dir: str) -> None:
+    """Remove the checkpoints that a stopped run wrote down as outdated, but never the one ``last_checkpoint`` names."""
+    journal, pointer = osp.join(work_dir, _STAGE, _OUTDATED), osp.join(work_dir, 'last_checkpoint')
+    try:
+        with open(journal) as file:
+            outdated = json.load(file)
+    except (OSError, ValueError):
+        return
+    if osp.isfile(pointer):
+        with open(pointer) as file:
+            last = osp.abspath(file.read().strip())
+        _remove([path for path in outdated if osp.abspath(path) != last])
+    os.remove(journal)
+
+
+def _remove(paths: list[str]) -> None:
+    for path in paths:
+        if osp.isdir(path):
+            shutil.rmtree(path)
+        elif osp.exists(path):
+            os.remove(path)
 
 
 def _move(source: str, target: str) -> None:

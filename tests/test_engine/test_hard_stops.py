@@ -35,6 +35,22 @@ def test_twenty_kills(runs):
     assert not list((folder / 'killed').glob('.unfinished/*'))
 
 
+def test_a_stop_before_the_outdated_checkpoint_goes(mini_cityscapes, tmp_path):
+    """It goes when the run continues; the one that would be continued from stays, whatever the note says."""
+    config = run_config(segmentor(4), mini_cityscapes, max_iters=2, work_dir=str(tmp_path), experiment_name='outdated')
+    config.default_hooks.checkpoint = dict(
+        type='mmseg_kd.SafeCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1)
+    left, last = tmp_path / 'iter_1.pth', tmp_path / 'iter_0.pth'
+    left.write_text('outdated')
+    last.write_text('last')
+    (tmp_path / 'last_checkpoint').write_text(str(last))
+    (tmp_path / '.unfinished').mkdir()
+    (tmp_path / '.unfinished/outdated.json').write_text(json.dumps([str(left), str(last)]))
+    Runner.from_cfg(config).train()
+    assert not left.exists() and last.read_text() == 'last'
+    assert (tmp_path / 'iter_2.pth').is_file() and not list(tmp_path.glob('.unfinished/*'))
+
+
 @pytest.mark.parametrize('name, status', [('sigterm', 143), ('sigint', 130)])
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(runs, name, status):
     folder, seen = runs
