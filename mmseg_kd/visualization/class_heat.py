@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .theme import figure_style
 
@@ -39,5 +39,6 @@ def draw_class_heat(values: Mapping[str, np.ndarray], classes: Sequence[str], st
             axis.tick_params(length=0)
         for axis in axes[len(values):]:
             axis.set_visible(False)
-        figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, format='{x:g}', ticks=LogLocator(subs=(1, 2, 5)))
+        bar = figure.colorbar(drawn, ax=axes, label=label, shrink=0.8, format='{x:g}', ticks=LogLocator(subs=(1, 2, 5)))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure

@@ -77,8 +77,11 @@ def test_the_same_run_twice_is_the_same(result):
 def test_table_and_figures(result):
     root, _ = result
     one = json.loads((root / 'out/collapse.json').read_text())['runs'][0]
-    end = one['nc1_trace'][-1]
-    first = next(step for step, value in zip(one['step'], one['nc1_trace'], strict=True) if value <= end)
-    row = (root / 'out/collapse.md').read_text().splitlines()[2]
-    assert row.startswith('| one | 5.00 | ') and row.endswith(f' | {first} |')
+    rows = [line for line in (root / 'out/collapse.md').read_text().splitlines() if line.startswith('| one |')]
+    names = ('nc1', 'nc1_trace', 'nc2_norm', 'nc2_angle', 'nc3', 'nc4')
+    ends = [f'{one[name][-1]:.3g}' for name in names]
+    first = [str(next(step for step, value in zip(one['step'], one[name], strict=True) if value <= one[name][-1]))
+             for name in names]
+    assert rows == [f"| one | 5.00 | {' | '.join(ends)} |", f"| one | {' | '.join(first)} |"]
+    assert set(first) != {'10'}  # some came there before the end
     assert all(Path(root / 'out' / name).stat().st_size > 10000 for name in ('collapse.png', 'collapse_classes.png'))

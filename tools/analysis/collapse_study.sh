@@ -52,7 +52,7 @@ case " $tasks " in *" seg "*)
     seg seg_two_heads "dhkd_$pair" 600 "$teacher" model.distill.dhkd.loss.loss_weight=1.
     "$python" -W ignore tools/analysis/neural_collapse.py CE="$out/seg_ce" KD="$out/seg_kd" DKD="$out/seg_dkd" \
         DGKD="$out/seg_dgkd" "CE + BinaryKL, one head=$out/seg_one_head" "CE + BinaryKL, two heads=$out/seg_two_heads" \
-        --images 120 --out "$out/seg" ;;
+        --images 60 --out "$out/seg" ;;
 esac
 case " $tasks " in *" cls "*)
     pair=resnet32x4_resnet8x4_digits-8x8

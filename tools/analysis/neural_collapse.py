@@ -6,8 +6,9 @@
 Measures every checkpoint that a run kept (default_hooks.checkpoint.interval) on its training images, read through the
 validation pipeline: segmentors at the input of `conv_seg`, classifiers at that of the linear layer. Of a segmentor as
 many pixels of each class are taken, the same ones for every checkpoint. Writes into OUT: collapse.png (a curve a run),
-collapse_classes.png (NC1 of each class), collapse.md (the ends of the curves) and collapse.json (all of it). The
-definitions are those of mmseg_kd/evaluation/collapse.py; all of them are 0 in full collapse.
+collapse_classes.png (NC1 of each class), collapse.md (the ends of the curves, and when each run came to where the first
+one ended) and collapse.json (all of it). The definitions are those of mmseg_kd/evaluation/collapse.py; all of them are
+0 in full collapse.
 """
 import argparse
 import copy
@@ -147,15 +148,17 @@ def first_below(run: dict, measure_name: str, value: float) -> str:
 
 
 def table(runs: list[dict]) -> str:
-    """Markdown: the measures at the last checkpoint, and when NC1 of the traces came to where the first run ended."""
-    end = runs[0]['nc1_trace'][-1]
+    """Markdown: the measures at the last checkpoint, and when each first came to where the first run ended."""
     metric = runs[0]['metric'].removeprefix('accuracy/')
-    lines = [f'| | {metric} | NC1 | NC1 of traces | NC2 lengths | NC2 angles | NC3 | NC4 | NC1 of traces <= {end:.3g} '
-             'from |', '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |']
+    ends = [f'| at the end | {metric} | ' + ' | '.join(MEASURES.values()) + ' |', '| --- |' + ' ---: |' * 7]
+    first = [f'| first at the end of {runs[0]["name"]} | ' + ' | '.join(MEASURES.values()) + ' |',
+             '| --- |' + ' ---: |' * 6]
     for run in runs:
-        values = ' | '.join(f'{run[name][-1]:.3g}' for name in MEASURES)
-        lines.append(f"| {run['name']} | {run['score'][-1][1]:.2f} | {values} | {first_below(run, 'nc1_trace', end)} |")
-    return '\n'.join(lines)
+        ends.append(f"| {run['name']} | {run['score'][-1][1]:.2f} | "
+                    + ' | '.join(f'{run[name][-1]:.3g}' for name in MEASURES) + ' |')
+        first.append(f"| {run['name']} | "
+                     + ' | '.join(first_below(run, name, runs[0][name][-1]) for name in MEASURES) + ' |')
+    return '\n'.join([*ends, '', *first])
 
 
 def draw(runs: list[dict], out: Path) -> None:
