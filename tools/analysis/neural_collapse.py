@@ -97,16 +97,20 @@ def features_of(model: nn.Module, items: list[dict], per_class: int) -> tuple[Te
     Which positions are taken follows from the labels alone.
     """
     features, labels, generator = [], [], torch.Generator().manual_seed(0)
-    for item in items:
-        data = model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]), False)
-        with classifier_inputs(classifier_of(model)) as inputs:
+    # Pictures of a segmentor are large and differ in size.
+    together = 1 if hasattr(model, 'decode_head') else 32
+    for start in range(0, len(items), together):
+        samples = [item['data_samples'] for item in items[start:start + together]]
+        inputs = [item['inputs'] for item in items[start:start + together]]
+        data = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+        with classifier_inputs(classifier_of(model)) as seen:
             model(data['inputs'], mode='tensor')
-        feature, sample = inputs[-1], item['data_samples']
+        feature = seen[-1]
         if feature.dim() == 4:
-            label = F.interpolate(sample.gt_sem_seg.data[None].float(), size=feature.shape[2:], mode='nearest')
+            label = F.interpolate(samples[0].gt_sem_seg.data[None].float(), size=feature.shape[2:], mode='nearest')
             feature, label = feature[0].flatten(1).T, label.flatten().long()
         else:
-            label = sample.gt_label
+            label = torch.cat([sample.gt_label for sample in samples])
         chosen = balanced_sample(label, PER_IMAGE, generator)
         features.append(feature[chosen.to(feature.device)].float().cpu())
         labels.append(label[chosen])

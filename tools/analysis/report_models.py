@@ -103,6 +103,9 @@ def load(member: Member, device: str) -> nn.Module:
     import_modules_from_strings([f'{scope}.models'])
     settings = student_config(member.config.model)
     settings.pop('pretrained', None)
+    # mmpretrain's configs have it beside the model; the Runner puts it in.
+    if member.config.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', member.config.data_preprocessor)
     with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(settings)
     model.load_state_dict(read_weights(str(member.checkpoint), 'checkpoint'))
