@@ -191,6 +191,9 @@ def _check_position_map(name: str, value: Tensor, student: Tensor) -> None:
                          'move it there')
 
 
+_LABELS_AT_ONCE = 2**17
+
+
 def check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> None:
     """Labels must be classes or ``ignore_index``, without the host waiting for the device.
 
@@ -199,16 +202,21 @@ def check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int]) 
     host does not wait, and a violation stops the run at the next synchronisation, as it does for torch's own
     ``cross_entropy``. Under ``torch.vmap`` over the targets a data-dependent check is impossible and is left out.
     """
-    allowed = (target >= 0) & (target < num_classes)
-    if ignore_index is not None:
-        allowed = allowed | (target == ignore_index)
+    def allowed(labels: Tensor) -> Tensor:
+        inside = (labels >= 0) & (labels < num_classes)
+        return inside if ignore_index is None else inside | (labels == ignore_index)
+
     expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
     if torch.compiler.is_compiling() or target.device.type != 'cpu':
-        torch._assert_async(allowed.all(), expectation)
-    elif not _is_mapped(target) and not allowed.all():
-        found = sorted(set(target[~allowed].tolist()))
-        raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other labels to '
-                         'ignore_index')
+        torch._assert_async(allowed(target).all(), expectation)
+    elif not _is_mapped(target):
+        # Piece by piece: maps of truth values of a full-size target are not small.
+        for labels in target.reshape(-1).split(_LABELS_AT_ONCE):
+            wrong = labels[~allowed(labels)]
+            if len(wrong):
+                found = sorted(set(wrong.tolist()))
+                raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other '
+                                 'labels to ignore_index')
 
 
 def _is_mapped(tensor: Tensor) -> bool:

@@ -18,9 +18,10 @@ def valid_positions(shape: torch.Size, device: torch.device, target: Optional[Te
         weight: (N, *) weights, or None.
         ignore_index: the ignored label, or None when every label counts.
     """
-    valid = torch.ones(shape[:1] + shape[2:], dtype=torch.bool, device=device)
     if target is not None and ignore_index is not None:
-        valid = valid & (target != ignore_index)
+        valid = target != ignore_index
+    else:
+        valid = torch.ones(shape[:1] + shape[2:], dtype=torch.bool, device=device)
     if weight is not None:
         valid = valid & (weight != 0)
     return valid
