@@ -40,15 +40,18 @@ def build_dataset(config):
 
 
 def image_batch(size=4, side=8, num_classes=NUM_CLASSES, seed=0, labels=None, scores=None):
-    """A raw batch as a data loader gives it: images 0..255 and labels, or soft labels ``scores`` (N, C)."""
+    """A raw batch as a data loader gives it: images 0..255 and labels, soft labels ``scores`` (N, C), or both."""
     from mmpretrain.structures import DataSample
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (size, 3, side, side), generator=generator).to(torch.uint8)
-    if labels is None:
+    if labels is None and scores is None:
         labels = torch.randint(0, num_classes, (size,), generator=generator).tolist()
-    samples = [DataSample().set_gt_label(label) for label in labels]
-    if scores is not None:
-        samples = [DataSample().set_gt_score(score) for score in scores]
+    samples = [DataSample() for _ in range(size)]
+    for index, sample in enumerate(samples):
+        if labels is not None:
+            sample.set_gt_label(labels[index])
+        if scores is not None:
+            sample.set_gt_score(scores[index])
     return dict(inputs=list(images), data_samples=samples)
 
 

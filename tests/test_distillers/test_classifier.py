@@ -113,8 +113,9 @@ def test_a_loss_with_a_target_refuses_mixed_images():
 def test_a_loss_with_a_target_refuses_soft_labels():
     scores = torch.full((4, 10), 0.1)
     model = build_classifier(distilled_classifier(classifier(), classifier(14), distill=DKD))
-    with pytest.raises(ValueError, match=r'`distill\.dkd\.loss`: it needs the class of each image, `gt_label`'):
-        losses_of(model, image_batch(scores=scores))
+    for labels in (None, [1, 2, 3, 4]):
+        with pytest.raises(ValueError, match=r'`distill\.dkd\.loss`: it needs the class of each image, `gt_label`'):
+            losses_of(model, image_batch(scores=scores, labels=labels))
     model = build_classifier(distilled_classifier(classifier(), classifier(14), distill=KD))
     assert losses_of(model, image_batch(scores=scores))['distill.loss_kd'] > 0
 
