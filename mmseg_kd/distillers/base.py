@@ -1,19 +1,25 @@
 """What all distilled models share, whichever library their student is from."""
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from torch import Tensor, nn
 
 from mmseg_kd.heads import auxiliary_classifier
 
+from .channels import fit_features
+from .class_names import check_names
+from .ema_teacher import EmaTeacher
 from .processes import batch_of_all_processes
 from .taps import AUX_LOGITS, check_tap, read_tap
-from .teacher import build_teacher
+from .teacher import Teacher
+from .teachers import build_teachers
 from .terms import DistillTerm, build_terms
 
 __all__ = ['Distilled', 'TERM_PREFIX']
 
 _TRAIN_ONLY = 'distill'
+_EMA_TEACHER = 'ema_teacher'
 #: What the names of the distillation losses begin with, in the log.
 TERM_PREFIX = 'distill.'
 
@@ -21,15 +27,16 @@ TERM_PREFIX = 'distill.'
 class Distilled:
     """Mixin that makes a model its own distilled form; put it before the model's class.
 
-    The model keeps its parameter names and behaviour. ``teacher`` is a guest (see :class:`~.teacher.Teacher`); all that
-    exists only for training lies under the one child ``distill``, which trains like any module but is absent from
-    ``state_dict``; :class:`mmseg_kd.engine.TrainOnlyStateHook` keeps it elsewhere in a Runner's checkpoint.
+    The model keeps its parameter names and behaviour. Each of ``teachers`` is a guest (see
+    :class:`~.teacher.Teacher`); all that exists only for training lies under the one child ``distill``, which trains
+    like any module but is absent from ``state_dict``; :class:`mmseg_kd.engine.TrainOnlyStateHook` keeps it elsewhere
+    in a Runner's checkpoint.
     """
 
     #: Registry scope of the library that the student is from.
     scope: str
 
-    def _init_distillation(self, teacher: dict, distill: dict, dual_head: dict | None,
+    def _init_distillation(self, teacher: dict | list[dict], distill: dict, dual_head: dict | None,
                            ignore_index: int | None) -> None:
         """Build teacher, terms and auxiliary classifier and check that they fit the student.
 
@@ -37,12 +44,16 @@ class Distilled:
             ValueError: a setting does not fit; the message names it.
         """
         terms = build_terms(distill, ignore_index)
-        self.teacher = build_teacher(teacher, self.scope, self.data_preprocessor, self.teacher_logits)
+        self.teachers, self._teacher_weights = build_teachers(teacher, self.scope, self, self.teacher_logits)
         for term in terms.values():
-            if dual_head is None or term.student_tap != AUX_LOGITS:
-                check_tap(self, term.student_tap, term.setting, 'student')
-            check_tap(self.teacher.model, term.teacher_tap, term.setting, 'teacher')
+            for tap in term.student_taps:
+                if dual_head is None or tap != AUX_LOGITS:
+                    check_tap(self, tap, term.setting, 'student')
+            for guest in self.teachers:
+                for tap in term.teacher_taps:
+                    check_tap(guest.model, tap, term.setting, 'teacher')
         self._check_classes(terms)
+        fit_features(list(terms.values()), self, [guest.model for guest in self.teachers], self.teacher_logits)
         self.distill = nn.ModuleDict(dict(terms=terms))
         if dual_head is not None:
             if not any(term.student_tap == AUX_LOGITS for term in terms.values()):
@@ -51,6 +62,16 @@ class Distilled:
             self.distill['dual_head'] = auxiliary_classifier(dual_head, self.main_classifier())
         self.register_state_dict_post_hook(_drop_train_only)
         self.register_load_state_dict_post_hook(_forgive_train_only)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The only teacher, or the first of several."""
+        return self.teachers[0]
+
+    @property
+    def ema_teachers(self) -> list[EmaTeacher]:
+        """The teachers that are averages of the student."""
+        return [teacher for teacher in self.teachers if isinstance(teacher, EmaTeacher)]
 
     @property
     def terms(self) -> nn.ModuleDict:
@@ -69,6 +90,16 @@ class Distilled:
             ValueError: the student has no such layer; the message says why.
         """
         raise NotImplementedError
+
+    def check_class_names(self, names: Sequence[str] | None) -> None:
+        """Refuse teachers whose logits are read and stand for other classes than these of the student's data set.
+
+        Raises:
+            ValueError: as :func:`~.class_names.check_names`.
+        """
+        if any(term.reads_logits for term in self.terms.values()):
+            for teacher in self.teachers:
+                check_names(names, getattr(teacher, 'classes', None))
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
         """The student's; in training with several processes the distillation terms are means over all their positions.
@@ -98,7 +129,7 @@ class Distilled:
         return total, log_vars
 
     def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Run the teacher and compute every term.
+        """Run the teachers and compute every term against each of them.
 
         Args:
             student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
@@ -106,26 +137,29 @@ class Distilled:
             data_samples: Their data samples with labels.
 
         Returns:
-            ``distill.loss_<name>`` to a scalar, for each term. While no term counts the teacher does not run.
+            ``distill.loss_<name>`` to a scalar, for each term: the weighted sum over the teachers. While no term counts
+            no teacher runs.
         """
         scales = {name: term.current_scale() for name, term in self.terms.items()}
-        # After the stop of every schedule there is nothing to ask the teacher.
-        teacher = {} if not any(scales.values()) else self.teacher(
-            inputs, data_samples, {term.teacher_tap for term in self.terms.values()})
-        losses = {}
-        for name, term in self.terms.items():
-            of_student = read_tap(student, term.student_tap, term.setting, 'student')
-            if scales[name] == 0:
-                # A zero with a graph: the optimizer and DDP see every parameter in every step.
-                losses[f'{TERM_PREFIX}loss_{name}'] = 0. * of_student.sum()
-                continue
-            of_teacher = read_tap(teacher, term.teacher_tap, term.setting, 'teacher')
-            losses[f'{TERM_PREFIX}loss_{name}'] = scales[name] * self._term_loss(
-                term, of_student, of_teacher, data_samples)
-        return losses
+        of_student = {name: [read_tap(student, tap, term.setting, 'student') for tap in term.student_taps]
+                      for name, term in self.terms.items()}
+        losses = {name: term.zero(of_student[name]) for name, term in self.terms.items() if not scales[name]}
+        active = {name: term for name, term in self.terms.items() if scales[name]}
+        # After the stop of every schedule there is nothing to ask a teacher.
+        taps = {tap for term in active.values() for tap in term.teacher_taps}
+        for index, (teacher, weight) in enumerate(zip(self.teachers, self._teacher_weights, strict=True)):
+            outputs = teacher(inputs, data_samples, taps) if active else {}
+            for name, term in active.items():
+                theirs = [read_tap(outputs, tap, term.setting, 'teacher') for tap in term.teacher_taps]
+                ours = term.adapted(index, of_student[name], [value.shape[2:] for value in theirs])
+                value = scales[name] * weight * sum(
+                    self._term_loss(term, *pair, data_samples) for pair in zip(ours, theirs, strict=True))
+                losses[name] = losses[name] + value if name in losses else value
+        return {f'{TERM_PREFIX}loss_{name}': losses[name] for name in self.terms}
 
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
-        """Loss of one term: bring logits and labels to one form, each library its own, and call ``term.loss``."""
+        """Loss of one term on one pair of taps: bring values and labels to one form, each library its own, and call
+        ``term.loss``."""
         raise NotImplementedError
 
     def init_weights(self) -> None:
@@ -137,15 +171,24 @@ class Distilled:
             self._modules[_TRAIN_ONLY] = distill
 
     def train_only_state(self) -> dict[str, Tensor]:
-        """State dict of what exists only for training (auxiliary classifiers, adapters)."""
-        return self.distill.state_dict()
+        """State dict of what exists only for training: auxiliary classifier, adapters, averages of the student."""
+        state = dict(self.distill.state_dict())
+        for index, teacher in enumerate(self.ema_teachers):
+            state |= {f'{_EMA_TEACHER}.{index}.{name}': value for name, value in teacher.state_dict().items()}
+        return state
 
     def load_train_only_state(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`train_only_state` returned; all keys must fit."""
-        self.distill.load_state_dict(state)
+        for index, teacher in enumerate(self.ema_teachers):
+            prefix = f'{_EMA_TEACHER}.{index}.'
+            teacher.load_state_dict(
+                {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)})
+        self.distill.load_state_dict(
+            {name: value for name, value in state.items() if not name.startswith(f'{_EMA_TEACHER}.')})
 
     def _apply(self, fn, *args, **kwargs):
-        self.teacher.apply_fn(fn)
+        for teacher in self.teachers:
+            teacher.apply_fn(fn)
         return super()._apply(fn, *args, **kwargs)
 
 

@@ -5,6 +5,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from mmseg_kd.functional import Upsampled
 from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
@@ -46,7 +47,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
 
     scope = 'mmpretrain'
 
-    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None, **kwargs):
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         if not self.with_head:
             raise ValueError('`head`: a distilled classifier needs one, its logits are what is compared; got None.')
@@ -73,7 +74,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         """
         second = self.auxiliary_classifier
         shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
-        taps = {_HEAD, *(term.student_tap for term in self.terms.values())}
+        taps = {_HEAD, *(tap for term in self.terms.values() for tap in term.student_taps)}
         with module_outputs(self, taps) as outputs, shared as features:
             losses = super().loss(inputs, data_samples)
         # mmengine logs the sum under 'loss', the name that mmpretrain's heads give to their part of it.
@@ -86,14 +87,14 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         return losses
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
-        own, of_teacher = (getattr(getattr(model, 'head', None), 'num_classes', None)
-                           for model in (self, self.teacher.model))
+        own, *of_teachers = (getattr(getattr(model, 'head', None), 'num_classes', None)
+                             for model in (self, *(teacher.model for teacher in self.teachers)))
         for term in terms.values():
-            reads_logits = bool({LOGITS, AUX_LOGITS} & {term.student_tap, term.teacher_tap})
-            if reads_logits and None not in (own, of_teacher) and own != of_teacher:
+            others = set(of_teachers) - {own, None}
+            if term.reads_logits and own is not None and others:
                 raise ValueError(
                     f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same '
-                    f'classes; the student has {own}, the teacher {of_teacher}. Take a teacher of the same data set, '
+                    f'classes; the student has {own}, the teacher {others.pop()}. Take a teacher of the same data set, '
                     'or set `head.num_classes` of one of them.')
             ignored = getattr(term.loss, 'ignore_index', None)
             if own is not None and ignored is not None and 0 <= ignored < own:
@@ -108,6 +109,8 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
                     'BinaryKLNormLoss).')
 
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
+        if teacher.dim() == 4 and teacher.shape[2:] != student.shape[2:]:
+            teacher = Upsampled(teacher, tuple(student.shape[2:])).computed()
         if not getattr(term.loss, 'needs_target', False):
             return term.loss(student, teacher)
         return term.loss(student, teacher, _classes(data_samples, f'`distill.{term.name}.loss`'))

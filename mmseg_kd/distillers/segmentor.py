@@ -17,9 +17,10 @@ from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
 
 from .base import Distilled
+from .class_scores import as_logits
 from .main_classifier import main_classifier
 from .supervised import upsample_in_head
-from .taps import AUX_LOGITS, LOGITS, module_outputs
+from .taps import AUX_LOGITS, LOGITS, is_module, module_outputs
 from .terms import DistillTerm
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
@@ -34,7 +35,8 @@ class DistilledSegmentor(Distilled):
     def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:
         """Class logits (N, C, H, W) of a segmentor in eval mode, at the size of its input (N, 3, H, W).
 
-        Where mmseg would only resize the head's own small map, that is left to the losses.
+        Where mmseg would only resize the head's own small map, that is left to the losses. Of a segmentor that
+        classifies masks, the logarithm of its scores (see :func:`~.class_scores.as_logits`).
         """
         size = inputs.shape[2:]
         if _resizes_its_logits(model):
@@ -42,7 +44,7 @@ class DistilledSegmentor(Distilled):
             if isinstance(logits, Tensor):
                 return Upsampled(logits, tuple(size), model.align_corners)
         metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
-        return model.encode_decode(inputs, metas)
+        return as_logits(model.decode_head, model.encode_decode(inputs, metas))
 
     @property
     def last_head(self) -> nn.Module:
@@ -67,7 +69,8 @@ class DistilledSegmentor(Distilled):
         """
         second = self.auxiliary_classifier
         shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
-        with module_outputs(self, [term.student_tap for term in self.terms.values()]) as outputs, shared as features:
+        taps = {tap for term in self.terms.values() for tap in term.student_taps}
+        with module_outputs(self, taps) as outputs, shared as features:
             maps = self.extract_feat(inputs)
             losses, logits = self._decode_head_losses(maps, data_samples)
             if self.with_auxiliary_head:
@@ -88,32 +91,50 @@ class DistilledSegmentor(Distilled):
                 upsample_in_head(head, setting)
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
-        teacher = self.teacher.model
         for term in terms.values():
             if term.student_tap == LOGITS and not self.has_dense_logits:
                 raise ValueError(
                     f'`{term.setting}`: {type(self.last_head).__name__} computes its losses without a dense map of '
                     'class logits that could be compared; name a module instead, for instance one of the backbone.')
-            if not {LOGITS, AUX_LOGITS} & {term.student_tap, term.teacher_tap}:
+            if not term.reads_logits:
                 continue
-            if self.out_channels != teacher.out_channels:
+            for teacher in self.teachers:
+                number = teacher.model.out_channels
+                if number == self.out_channels:
+                    continue
+                names = getattr(teacher, 'classes', None)
                 raise ValueError(
                     f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same '
-                    f'classes; the student has {self.out_channels}, the teacher {teacher.out_channels}. Take a teacher '
-                    'of the same data set, or set `decode_head.num_classes` of one of them.')
+                    f'classes; the student has {self.out_channels}, the teacher {number}'
+                    f'{f" ({list(names)})" if names else ""}. Take a teacher of the same data set, or set '
+                    '`decode_head.num_classes` of one of them.')
             if self.out_channels == 1:
                 raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
                                  'classes to distil; set out_channels=2 in student and teacher.')
 
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
+        for maps, taps in ((student, term.student_taps), (teacher, term.teacher_taps)):
+            if len(maps.shape) != 4:
+                raise ValueError(f'`{term.setting}`: expected maps (N, C, h, w) at {list(taps)}, got the shape '
+                                 f'{tuple(maps.shape)}. Name modules that return maps; those of a transformer are '
+                                 "among its backbone's outputs, like 'backbone[2]'.")
         # Logits are compared where the labels are, features where the student's are.
-        size = tuple(target.shape[1:] if term.student_tap in (LOGITS, AUX_LOGITS) else student.shape[2:])
+        size = tuple(student.shape[2:] if is_module(term.student_taps[0]) else target.shape[1:])
+        target = _nearest(target, size)
         maps = self._at(student, size), self._at(teacher, size)
         if not isinstance(term.loss, DistillationLoss):
             # A loss from elsewhere knows tensors alone.
-            maps = map(at_full_size, maps)
-        return term.loss(*maps, _nearest(target, size))
+            return term.loss(*map(at_full_size, maps), target)
+        if student.shape[1] != self.out_channels and not term.loss.needs_target:
+            # Channels are no classes: all that a label says is whether its position counts.
+            target = target.where(target == self._ignored(term), 0)
+        return term.loss(*maps, target)
+
+    @staticmethod
+    def _ignored(term: DistillTerm) -> int:
+        # No label is below 0, where every one counts.
+        return -1 if term.loss.ignore_index is None else term.loss.ignore_index
 
     def _at(self, maps: Tensor | Upsampled, size: tuple[int, int]) -> Tensor | Upsampled:
         if isinstance(maps, Upsampled):
@@ -159,9 +180,15 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
         teacher: ``dict(config=..., checkpoint=...)``. ``config`` is a path, a ``'mmseg::...'`` name, a dict or a
             Config; ``checkpoint`` a file or URL (absent: random weights, with a warning). Optional, for speed:
             ``dtype`` ('bf16', 'fp16'), ``channels_last=True``, ``compile=True`` (or arguments of ``torch.compile``).
-        distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', schedule=None))``; ``on`` is
-            ``'logits'``, ``'aux_logits'``, a module's name, or a (student, teacher) pair of those; ``schedule`` is
-            ``dict(warmup=..., stop=..., by_epoch=False)`` (see :class:`~.schedule.Schedule`).
+            ``dict(type='ema', momentum=0.001, warmup=True)`` is the student's own average (see
+            :class:`~.ema_teacher.EmaTeacher`). A list of such dicts, each perhaps with a ``weight``, are several
+            teachers: every term is computed against each, weighted (see :func:`~.teachers.build_teachers`).
+        distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', adapter=None,
+            schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, a module's name (``'backbone.layer4'``, or
+            ``'backbone[3]'`` for one of several outputs), a (student, teacher) pair of those, or a pair of lists of
+            modules' names, whose losses are added; ``adapter`` is ``dict(kind='linear')`` or ``dict(kind='review')``
+            (see :mod:`~.adapters`); ``schedule`` is ``dict(warmup=..., stop=..., by_epoch=False)`` (see
+            :class:`~.schedule.Schedule`).
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms
             with ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists
             only while training: no output, key or parameter of the trained student knows of it.
@@ -174,7 +201,7 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             out.
     """
 
-    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None,
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None,
                  upsample_in_loss: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self._init_distillation(teacher, distill, dual_head, self.decode_head.ignore_index)
@@ -204,7 +231,7 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
             out.
     """
 
-    def __init__(self, *args, teacher: dict, distill: dict, dual_head: dict | None = None,
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None,
                  upsample_in_loss: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self._init_distillation(teacher, distill, dual_head, self.last_head.ignore_index)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmseg_kd.registry import MODELS
 
 from .cached_teacher import CachedTeacher, build_cached_teacher
+from .class_names import names_in_config
 from .config import read_config, student_config
 from .normalization import Renormalize
 from .sharding import shard
@@ -37,16 +38,18 @@ class Teacher:
         speed: Precision, memory format and compilation.
         has_weights: Whether the weights are trained ones; False: random.
         shard: Whether the processes of a run share the weights, each holding a part (see :func:`~.sharding.shard`).
+        classes: Names of the classes of the logits; None: not known.
     """
 
     def __init__(self, model: nn.Module, logits, renormalize: Renormalize, speed: TeacherSpeed = AS_TRAINED,
-                 has_weights: bool = True, shard: bool = False):
+                 has_weights: bool = True, shard: bool = False, classes: Sequence[str] | None = None):
         self.model = speed.prepare_model(model.eval().requires_grad_(False))
         self._logits = speed.prepare_function(logits)
         self.renormalize = renormalize
         self.speed = speed
         self.has_weights = has_weights
         self._to_be_sharded = shard
+        self.classes = classes
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Tensor]:
@@ -126,14 +129,17 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     config = read_config(settings['config'])
     model = _build(config, scope)
     checkpoint = settings.get('checkpoint')
+    classes = None
     if checkpoint is None:
         print_log('The teacher has no `teacher.checkpoint`: it is distilled from with RANDOM weights.',
                   logger='current', level=logging.WARNING)
     else:
         weights = read_weights(checkpoint, sha256=settings.get('sha256'), trusted=settings.get('trusted', False))
         _load(model, weights, checkpoint)
+        classes = weights.classes
     renormalize = Renormalize(student_preprocessor, model.data_preprocessor)
-    return Teacher(model, logits, renormalize, speed, checkpoint is not None, settings.get('shard', False))
+    return Teacher(model, logits, renormalize, speed, checkpoint is not None, settings.get('shard', False),
+                   classes or names_in_config(config, scope))
 
 
 def _build(config: Config, scope: str) -> nn.Module:

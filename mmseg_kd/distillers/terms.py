@@ -1,16 +1,18 @@
 """The distillation terms that a config names."""
 import math
+from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
 
+from .adapters import check_adapter
 from .schedule import Schedule, read_schedule
-from .taps import AUX_LOGITS, LOGITS
+from .taps import AUX_LOGITS, LOGITS, is_module
 
 __all__ = ['DistillTerm', 'build_terms']
 
-_SETTINGS = ('loss', 'on', 'schedule')
+_SETTINGS = ('loss', 'on', 'adapter', 'schedule')
 
 
 class DistillTerm(nn.Module):
@@ -18,25 +20,49 @@ class DistillTerm(nn.Module):
 
     Args:
         name: Its key in ``distill``; it is logged as ``distill.loss_<name>``.
-        loss: A built loss, called as ``loss(student, teacher, target)``.
-        student_tap: What it reads of the student: ``'logits'``, ``'aux_logits'`` or a module's name.
-        teacher_tap: The same of the teacher, which has no ``'aux_logits'``.
+        loss: A built loss, called as ``loss(student, teacher, target)`` for each pair of taps; the values are added.
+        student_taps: What it reads of the student: ``'logits'``, ``'aux_logits'`` or modules' names.
+        teacher_taps: The same of a teacher, which has no ``'aux_logits'``; one for each of the student's.
         schedule: When it counts; None: always.
+        adapter_settings: ``adapter`` of the config; None: features are compared as they are.
 
     Attributes:
         scale: Factor on the loss: 1, or what :class:`mmseg_kd.engine.DistillScheduleHook` makes of the schedule; None
             until the hook has spoken.
+        adapters: One trained adapter a teacher; empty without ``adapter``.
     """
 
-    def __init__(self, name: str, loss: nn.Module, student_tap: str, teacher_tap: str,
-                 schedule: Schedule | None = None):
+    def __init__(self, name: str, loss: nn.Module, student_taps: Sequence[str], teacher_taps: Sequence[str],
+                 schedule: Schedule | None = None, adapter_settings: dict | None = None):
         super().__init__()
         self.name = name
         self.loss = loss
-        self.student_tap = student_tap
-        self.teacher_tap = teacher_tap
+        self.student_taps = tuple(student_taps)
+        self.teacher_taps = tuple(teacher_taps)
         self.schedule = schedule
         self.scale: float | None = 1. if schedule is None else None
+        self.adapter_settings = adapter_settings
+        self.adapters = nn.ModuleList()
+
+    @property
+    def student_tap(self) -> str | tuple[str, ...]:
+        """What it reads of the student: the one tap, or all of several."""
+        return self.student_taps[0] if len(self.student_taps) == 1 else self.student_taps
+
+    @property
+    def teacher_tap(self) -> str | tuple[str, ...]:
+        """What it reads of a teacher: the one tap, or all of several."""
+        return self.teacher_taps[0] if len(self.teacher_taps) == 1 else self.teacher_taps
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether logits of student or teacher are compared."""
+        return not all(map(is_module, (*self.student_taps, *self.teacher_taps)))
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the output of a module is compared."""
+        return any(map(is_module, (*self.student_taps, *self.teacher_taps)))
 
     @property
     def setting(self) -> str:
@@ -57,9 +83,26 @@ class DistillTerm(nn.Module):
                              "add custom_hooks=[dict(type='mmseg_kd.DistillScheduleHook')] to the config.")
         return self.scale
 
+    def adapted(self, teacher: int, features: list[Tensor], sizes: list[tuple[int, ...]]) -> list[Tensor]:
+        """The student's features (or logits) as they are compared with those of a teacher.
+
+        Args:
+            teacher: Number of the teacher.
+            features: One value a tap.
+            sizes: Spatial sizes of the teacher's.
+        """
+        return self.adapters[teacher](features, sizes) if self.adapters else features
+
+    def zero(self, features: list[Tensor]) -> Tensor:
+        """A zero with a graph through all that the term trains: optimizer and DDP see every parameter in every step."""
+        values = [*features]
+        for index in range(len(self.adapters)):
+            values += self.adapted(index, features, [value.shape[2:] for value in features])
+        return sum(0. * value.sum() for value in values)
+
 
 def build_terms(distill: dict, ignore_index: int | None) -> nn.ModuleDict:
-    """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', schedule=None), ...)``.
+    """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', adapter=None, schedule=None), ...)``.
 
     Args:
         distill: The terms by name.
@@ -92,16 +135,25 @@ def _build_term(name: str, settings: dict, ignore_index: int | None) -> DistillT
     if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
     schedule = read_schedule(settings.get('schedule'), where)
-    return DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule)
+    term = DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule, settings.get('adapter'))
+    check_adapter(term.adapter_settings, where)
+    if term.adapter_settings is not None and term.reads_logits:
+        raise ValueError(f'`{where}.adapter`: logits are compared class by class, nothing can stand between them; '
+                         'remove it, or name modules in `on`.')
+    return term
 
 
-def _taps(on, where: str) -> tuple[str, str]:
+def _taps(on, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     # Only the student has a second classifier; it learns the teacher's only logits.
     if isinstance(on, str):
         pair = (on, LOGITS if on == AUX_LOGITS else on)
     else:
         pair = tuple(on) if isinstance(on, (list, tuple)) else ()
-    if len(pair) != 2 or not all(isinstance(tap, str) for tap in pair):
-        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, or a (student, teacher) "
-                         f'pair of those, got {on!r}.')
-    return pair
+    sides = [(side, ) if isinstance(side, str) else tuple(side) if isinstance(side, (list, tuple)) else ()
+             for side in pair]
+    several = any(not isinstance(side, str) for side in pair)
+    if len(pair) != 2 or not sides[0] or len(sides[0]) != len(sides[1]) or not all(
+            isinstance(tap, str) and (is_module(tap) or not several) for side in sides for tap in side):
+        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, a (student, teacher) pair "
+                         f"of those, or a pair of equally long lists of modules' names, got {on!r}.")
+    return sides[0], sides[1]

@@ -3,11 +3,25 @@ import torch
 
 from mmseg_kd.safe_load import download, load_without_code, verify_sha256
 
-__all__ = ['read_weights']
+from .class_names import names_in_checkpoint
+
+__all__ = ['Weights', 'read_weights']
+
+
+class Weights(dict):
+    """A state dict, parameter name to tensor.
+
+    Args:
+        classes: Names of the classes that the checkpoint says it knows; None: it does not say.
+    """
+
+    def __init__(self, state: dict[str, torch.Tensor], classes: tuple[str, ...] | None):
+        super().__init__(state)
+        self.classes = classes
 
 
 def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | None = None,
-                 trusted: bool = False) -> dict[str, torch.Tensor]:
+                 trusted: bool = False) -> Weights:
     """Read the state dict out of a checkpoint file or URL, on the CPU, with ``weights_only=True``.
 
     Takes what mmengine's Runner writes, what older OpenMMLab wrote (``state_dict``) and a bare state dict; a leading
@@ -32,6 +46,7 @@ def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | N
     elif sha256 is not None:
         verify_sha256(path, sha256, setting)
     checkpoint = load_without_code(path, 'cpu', setting, trusted)
+    classes = names_in_checkpoint(checkpoint)
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
@@ -40,4 +55,4 @@ def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | N
         raise ValueError(f'`{setting}`: {path!r} holds no state dict (a dict of tensors, or one under "state_dict").')
     if all(key.startswith('module.') for key in checkpoint):
         checkpoint = {key[len('module.'):]: value for key, value in checkpoint.items()}
-    return {key: value for key, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+    return Weights({key: value for key, value in checkpoint.items() if isinstance(value, torch.Tensor)}, classes)

@@ -1,7 +1,9 @@
 """Hooks and optimizer wrappers that distilled training needs of mmengine's Runner."""
 from .checkpoint_loading import CheckpointFitHook
+from .class_names_hook import ClassNamesHook
 from .data_check import DataCheckHook
 from .distill_statistics import DistillStatisticsHook
+from .ema_teacher_hook import EmaTeacherHook
 from .exact_resume import ExactResumeHook
 from .finite_step import FiniteStepHook
 from .fsdp_strategy import ResumableFSDPStrategy
@@ -14,7 +16,8 @@ from .teacher_check import TeacherCheckHook
 from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
-    'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'DataCheckHook', 'DistillScheduleHook', 'DistillStatisticsHook',
-    'ExactResumeHook', 'FiniteStepHook', 'GradAlignOptimWrapper', 'PeakMemoryHook',
-    'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook', 'TeacherCheckHook', 'TrainOnlyStateHook'
+    'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'ClassNamesHook', 'DataCheckHook', 'DistillScheduleHook',
+    'DistillStatisticsHook', 'EmaTeacherHook', 'ExactResumeHook', 'FiniteStepHook', 'GradAlignOptimWrapper',
+    'PeakMemoryHook', 'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook', 'TeacherCheckHook',
+    'TrainOnlyStateHook'
 ]

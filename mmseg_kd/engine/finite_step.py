@@ -94,9 +94,9 @@ def _origin(model: nn.Module, batch) -> str:
     inputs = data['inputs']
     if isinstance(inputs, Tensor) and not inputs.isfinite().all():
         return 'the images'
-    teacher = getattr(model, 'teacher', None)
-    if teacher is not None:
-        outputs = teacher(inputs, data['data_samples'], {term.teacher_tap for term in model.terms.values()})
+    for teacher in getattr(model, 'teachers', ()):
+        outputs = teacher(inputs, data['data_samples'],
+                          {tap for term in model.terms.values() for tap in term.teacher_taps})
         # Logits that are yet to be upsampled are a tensor inside.
         tensors = {name: getattr(value, 'logits', value) for name, value in outputs.items()}
         wrong = [name for name, value in tensors.items() if isinstance(value, Tensor) and not value.isfinite().all()]

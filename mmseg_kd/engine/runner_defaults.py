@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
-_TRAINING_HOOKS = ('ExactResumeHook', 'TrainOnlyStateHook', 'DistillScheduleHook', 'DistillStatisticsHook',
-                   'PeakMemoryHook', 'StopSignalHook', 'FiniteStepHook', 'CheckpointFitHook')
+_TRAINING_HOOKS = ('ExactResumeHook', 'TrainOnlyStateHook', 'DistillScheduleHook', 'EmaTeacherHook',
+                   'DistillStatisticsHook', 'PeakMemoryHook', 'StopSignalHook', 'FiniteStepHook', 'CheckpointFitHook')
 # Hooks with a setting of their own in the config, which `False` leaves out.
-_CHECKS = dict(teacher_check='TeacherCheckHook', data_check='DataCheckHook')
+_CHECKS = dict(class_check='ClassNamesHook', teacher_check='TeacherCheckHook', data_check='DataCheckHook')
 
 
 def add_training_hooks(cfg: Config) -> None:

@@ -98,7 +98,8 @@ class StepStatistics:
         return hook
 
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
-        self._means[name] = torch.stack([total.float(), count.float()])
+        # A term with several taps, or against several teachers, speaks several times: the mean over all.
+        self._means[name] = self._means.get(name, 0.) + torch.stack([total.float(), count.float()])
 
     def _after_forward(self, module: nn.Module, args: tuple, losses) -> None:
         if not self._features or not isinstance(losses, dict):

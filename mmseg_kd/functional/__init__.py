@@ -1,13 +1,16 @@
 """The formulas: from logits to unreduced maps, and the one reduction. Plain functions of tensors, torch alone."""
+from .attention_transfer import attention_transfer_loss
 from .binary_kl import binary_kl_loss
 from .binary_kl_norm import binary_kl_norm_loss
 from .cwd import cwd_loss
 from .dgkd import dgkd_diagnostics, dgkd_loss
 from .dist import dist_loss
 from .dkd import dkd_loss
+from .feature_mse import feature_mse_loss
 from .gdkd import gdkd_loss
 from .gdkd3 import gdkd3_loss
 from .grouped import GroupedKL, grouped_kl
+from .hierarchical_context import hierarchical_context_loss
 from .kd import kd_loss
 from .logit_mse import logit_mse_loss
 from .stochastic_gdkd import stochastic_gdkd_loss
@@ -15,7 +18,8 @@ from .topk import k_by_mass, k_by_ratio
 from .upsampled import Upsampled
 
 __all__ = [
-    'GroupedKL', 'Upsampled', 'binary_kl_loss', 'binary_kl_norm_loss', 'cwd_loss', 'dgkd_diagnostics', 'dgkd_loss',
-    'dist_loss', 'dkd_loss', 'gdkd3_loss', 'gdkd_loss', 'grouped_kl', 'k_by_mass', 'k_by_ratio', 'kd_loss',
-    'logit_mse_loss', 'stochastic_gdkd_loss'
+    'GroupedKL', 'Upsampled', 'attention_transfer_loss', 'binary_kl_loss', 'binary_kl_norm_loss', 'cwd_loss',
+    'dgkd_diagnostics', 'dgkd_loss', 'dist_loss', 'dkd_loss', 'feature_mse_loss', 'gdkd3_loss', 'gdkd_loss',
+    'grouped_kl', 'hierarchical_context_loss', 'k_by_mass', 'k_by_ratio', 'kd_loss', 'logit_mse_loss',
+    'stochastic_gdkd_loss'
 ]

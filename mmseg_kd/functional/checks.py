@@ -153,7 +153,7 @@ def warn_once(message: str) -> None:
         _warn_once(message)
 
 
-def _check_logits(student: Tensor, teacher: Tensor, min_classes: int) -> None:
+def _check_logits(student: Tensor, teacher: Tensor, min_classes: int, same_channels: bool) -> None:
     for name, logits in (('student', student), ('teacher', teacher)):
         if isinstance(logits, Upsampled):
             logits.check(name)
@@ -164,10 +164,10 @@ def _check_logits(student: Tensor, teacher: Tensor, min_classes: int) -> None:
             raise ValueError(f'`{name}` must hold floating-point logits, got {logits.dtype}')
         if logits.dim() < 2:
             raise ValueError(f'`{name}` must be (N, C) or (N, C, *), got shape {tuple(logits.shape)}')
-    if student.shape[1] != teacher.shape[1]:
+    if same_channels and student.shape[1] != teacher.shape[1]:
         raise ValueError(f'`student` and `teacher` must have the same classes in dimension 1, got {student.shape[1]} '
                          f'and {teacher.shape[1]}; distil between heads of one label set')
-    if student.shape != teacher.shape:
+    if (student.shape[0], *student.shape[2:]) != (teacher.shape[0], *teacher.shape[2:]):
         raise ValueError(f'`teacher` must have the shape of `student`, {tuple(student.shape)}, got '
                          f'{tuple(teacher.shape)}; resize one to the other first')
     if student.device != teacher.device:
@@ -227,7 +227,7 @@ def _is_mapped(tensor: Tensor) -> bool:
     return functorch.is_batchedtensor(tensor)
 
 
-def _check_target(target: Any, student: Tensor, ignore_index: Optional[int]) -> None:
+def _check_target(target: Any, student: Tensor, ignore_index: Optional[int], of_classes: bool) -> None:
     if not isinstance(target, Tensor):
         raise ValueError(f'`target` must be a tensor of class indices, got {type(target).__name__}')
     if target.dtype != torch.int64:
@@ -237,6 +237,8 @@ def _check_target(target: Any, student: Tensor, ignore_index: Optional[int]) -> 
         raise ValueError(f'`target` must hold int64 class indices, got {target.dtype} of shape {tuple(target.shape)}; '
                          f'{way_out}')
     _check_position_map('target', target, student)
+    if not of_classes:
+        return
     num_classes = student.shape[1]
     if ignore_index is not None and 0 <= ignore_index < num_classes:
         warn_once(f'ignore_index = {ignore_index} is also one of the {num_classes} classes: positions of that class '
@@ -251,7 +253,9 @@ def checked(student: Logits,
             ignore_index: Optional[int],
             *,
             target_for: Optional[str] = None,
-            min_classes: int = 2) -> Tuple[Logits, Logits, Tensor]:
+            min_classes: int = 2,
+            same_channels: bool = True,
+            of_classes: bool = True) -> Tuple[Logits, Logits, Tensor]:
     """Check the tensors of a call; return both logits in one type, float32 or better, and the valid positions.
 
     Args:
@@ -262,16 +266,18 @@ def checked(student: Logits,
         ignore_index: the label of positions that do not count, or None.
         target_for: name of the loss when it cannot do without a target.
         min_classes: the smallest C that makes sense.
+        same_channels: whether C must be the same in both.
+        of_classes: whether dimension 1 are the classes of ``target``; channels of features are not.
 
     Raises:
         ValueError: any of these does not hold.
     """
-    _check_logits(student, teacher, min_classes)
+    _check_logits(student, teacher, min_classes, same_channels)
     if target is None and target_for:
         raise ValueError(f'{target_for} needs `target`, (N, *) int64 class indices, got None; pass the labels or use '
                          'a loss that needs none (KDLoss, GDKDLoss)')
     if target is not None:
-        _check_target(target, student, ignore_index)
+        _check_target(target, student, ignore_index, of_classes)
     if weight is not None:
         if not isinstance(weight, Tensor):
             raise ValueError(f'`weight` must be a tensor, got {type(weight).__name__}; for one factor of the whole '

@@ -1,9 +1,7 @@
 """The second classifier of a dual head (DHKD)."""
-import zlib
-
-import numpy as np
-import torch
 from torch import nn
+
+from .own_stream import own_random_stream
 
 __all__ = ['auxiliary_classifier']
 
@@ -33,10 +31,7 @@ def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Modu
     """
     if not isinstance(settings, dict) or set(settings) != {'kind'} or settings['kind'] not in _KINDS:
         raise ValueError(f"`dual_head`: expected dict(kind='linear') or dict(kind='nonlinear'), got {settings!r}.")
-    with torch.random.fork_rng(devices=[]):
-        # A stream of its own: the seed alone would repeat the numbers that the student's first layer got.
-        # Only the CPU generator, which alone is restored: torch.manual_seed would reach the GPUs as well.
-        torch.default_generator.manual_seed(_seed())
+    with own_random_stream('dual_head'):
         if settings['kind'] == 'linear':
             classifier = _like(main)
         elif isinstance(main, nn.Conv2d):
@@ -59,8 +54,3 @@ def _like(main: nn.Conv2d | nn.Linear, features: int | None = None) -> nn.Conv2d
         return nn.Linear(features or main.in_features, main.out_features)
     form = dict(kernel_size=main.kernel_size, stride=main.stride, padding=main.padding, dilation=main.dilation)
     return nn.Conv2d(features or main.in_channels, main.out_channels, **form)
-
-
-def _seed() -> int:
-    entropy = (torch.initial_seed() % 2**64, zlib.crc32(b'mmseg_kd.dual_head'))
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,5 @@
 """The loss modules, registered. Importing this package registers them all."""
+from .attention_transfer import AttentionTransferLoss
 from .base import DistillationLoss
 from .binary_kl import BinaryKLLoss
 from .binary_kl_norm import BinaryKLNormLoss
@@ -6,13 +7,16 @@ from .cwd import CWDLoss
 from .dgkd import DGKDLoss
 from .dist import DISTLoss
 from .dkd import DKDLoss
+from .feature_mse import FeatureMSELoss
 from .gdkd import GDKDLoss
 from .gdkd3 import GDKD3Loss
+from .hierarchical_context import HierarchicalContextLoss
 from .kd import KDLoss
 from .logit_mse import LogitMSELoss
 from .stochastic_gdkd import StochasticGDKDLoss
 
 __all__ = [
-    'BinaryKLLoss', 'BinaryKLNormLoss', 'CWDLoss', 'DGKDLoss', 'DISTLoss', 'DKDLoss', 'DistillationLoss', 'GDKD3Loss',
-    'GDKDLoss', 'KDLoss', 'LogitMSELoss', 'StochasticGDKDLoss'
+    'AttentionTransferLoss', 'BinaryKLLoss', 'BinaryKLNormLoss', 'CWDLoss', 'DGKDLoss', 'DISTLoss', 'DKDLoss',
+    'DistillationLoss', 'FeatureMSELoss', 'GDKD3Loss', 'GDKDLoss', 'HierarchicalContextLoss', 'KDLoss', 'LogitMSELoss',
+    'StochasticGDKDLoss'
 ]

@@ -24,6 +24,8 @@ class DistillationLoss(nn.Module):
 
     function: ClassVar[Callable[..., Tensor]]
     needs_target: bool = False
+    #: Whether student and teacher must have the same number of channels.
+    compares_channels: ClassVar[bool] = True
     #: Name of each part of the loss to the settings that leave it alone, at weight 1; empty: it has no parts.
     parts: ClassVar[Dict[str, Dict[str, Any]]] = {}
     _defaults: ClassVar[Dict[str, Any]]

@@ -72,6 +72,10 @@ def cast(items: list[str]) -> list[Member]:
     if not distilled:
         raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '
                          '`model.teacher`.')
+    for member in distilled:
+        if not isinstance(member.config.model.teacher, dict) or member.config.model.teacher.get('type') == 'ema':
+            raise ValueError(f'`runs`: {member.run.work_dir} has several teachers, or none but its own average; the '
+                             'report compares with one trained teacher.')
     teachers = {str(member.config.model.teacher.get('checkpoint')) for member in distilled}
     if len(teachers) > 1:
         raise ValueError(f'`runs`: expected distilled runs of one teacher, got {sorted(teachers)}.')

@@ -1,0 +1,2 @@
+_base_ = ['dkd.py', 'reviewkd.py']
+distill = dict(review={{_base_.review}})

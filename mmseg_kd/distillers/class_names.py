@@ -1,0 +1,95 @@
+"""The names of the classes that logits stand for, where they can be known."""
+import re
+from collections.abc import Sequence
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .config import read_config
+
+__all__ = ['check_config', 'check_names', 'names_in_checkpoint', 'names_in_config']
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def names_in_config(config: dict | Config, scope: str) -> tuple[str, ...] | None:
+    """Class names of a config's data set: its ``metainfo``, or what its type knows; None where neither says.
+
+    Args:
+        config: A training config.
+        scope: Registry scope of the data set's type unless the config names its own ``default_scope``.
+    """
+    dataset = next((config[name]['dataset'] for name in _LOADERS
+                    if isinstance(config.get(name), dict) and isinstance(config[name].get('dataset'), dict)), None)
+    while dataset is not None:
+        named = (dataset.get('metainfo') or {}).get('classes')
+        if named:
+            return tuple(named)
+        inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
+        if not isinstance(inner, dict):
+            break
+        dataset = inner
+    if dataset is None or not isinstance(dataset.get('type'), str):
+        return None
+    try:
+        with DATASETS.switch_scope_and_registry(
+                dataset.get('_scope_') or config.get('default_scope') or scope) as registry:
+            kind = registry.get(dataset['type'])
+    except (KeyError, ImportError):
+        kind = None
+    names = getattr(kind, 'METAINFO', {}).get('classes')
+    return tuple(names) if names else None
+
+
+def names_in_checkpoint(checkpoint: object) -> tuple[str, ...] | None:
+    """Class names that a Runner wrote beside the weights (mmengine's ``dataset_meta``, older ``CLASSES``), or None."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict):
+        return None
+    dataset = meta.get('dataset_meta')
+    names = (dataset.get('classes') if isinstance(dataset, dict) else None) or meta.get('CLASSES')
+    known = isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)
+    return tuple(names) if known else None
+
+
+def check_names(student: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
+    """Refuse a teacher whose logits stand for other classes. Names that are not known are not compared.
+
+    Case, blanks and punctuation do not matter.
+
+    Raises:
+        ValueError: the names differ in order, number or kind; the message has both lists.
+    """
+    if not student or not teacher:
+        return
+    plain = [[re.sub(r'[\W_]', '', name.lower()) for name in names] for names in (student, teacher)]
+    if plain[0] == plain[1]:
+        return
+    how = ('have another order' if sorted(plain[0]) == sorted(plain[1]) else
+           'are others' if len(student) == len(teacher) else f'are {len(teacher)} instead of {len(student)}')
+    raise ValueError(
+        f"`teacher`: its classes {how}, and logits are compared class by class. The student's: {list(student)}. The "
+        f"teacher's: {list(teacher)}. Take a teacher of the student's data set, or compare features alone "
+        "(distill.<name>.on='backbone.layer4'). If they are the same classes by other names, train with "
+        '--cfg-options class_check=False.')
+
+
+def check_config(cfg: Config, scope: str = 'mmseg') -> None:
+    """Compare the classes of a distilled config's data set with those of its teachers' configs, before any is built.
+
+    Raises:
+        ValueError: as :func:`check_names`.
+    """
+    model = cfg.get('model') or {}
+    terms = (model.get('distill') or {}).values() if isinstance(model.get('distill'), dict) else ()
+    on = [term.get('on', 'logits') for term in terms if isinstance(term, dict)]
+    reads_logits = any('logits' in (tap if isinstance(tap, (list, tuple)) else (tap, )) or tap == 'aux_logits'
+                       for tap in on)
+    if cfg.get('class_check') is False or not reads_logits:
+        return
+    teachers = model.get('teacher')
+    student = names_in_config(cfg, scope)
+    for teacher in teachers if isinstance(teachers, (list, tuple)) else [teachers]:
+        # A trained teacher may know better than its config: its checkpoint is asked at the start of training.
+        if isinstance(teacher, dict) and teacher.get('config') is not None:
+            check_names(student, names_in_config(read_config(teacher['config']), scope))

@@ -1,0 +1,108 @@
+"""A teacher that is the student's own average (self-distillation)."""
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .normalization import Renormalize
+from .teacher import Teacher
+
+__all__ = ['EmaTeacher', 'build_ema_teacher']
+
+_SETTINGS = ('type', 'momentum', 'warmup')
+_STEPS = 'steps'
+
+
+class EmaTeacher(Teacher):
+    r"""The exponential moving average of the student's weights, as a teacher.
+
+    After every step of the optimizer, counted from t = 1,
+
+    .. math:: \bar w \leftarrow (1 - m_t) \bar w + m_t w, \qquad m_t = \max\Bigl(m, \frac{1}{t + 1}\Bigr)
+
+    so that it begins as the plain mean of all weights so far (Mean Teacher: Tarvainen and Valpola, NeurIPS 2017); with
+    ``warmup=False`` m_t = m. Batch statistics are averaged alike, counters are copied.
+
+    It is a guest like any teacher: in no ``state_dict`` of the student, in eval mode, without gradient. Training saves
+    and restores it with what only training needs.
+
+    Args:
+        student: The student before it has a teacher; it is copied.
+        logits: Computes the logits from (model, images (N, 3, H, W)).
+        momentum: m, the share of the newest weights (mmengine's convention; 1 minus the decay of the literature).
+        warmup: Whether m_t is larger at first.
+    """
+
+    def __init__(self, student: nn.Module, logits, momentum: float, warmup: bool):
+        model = copy.deepcopy(student)
+        model.teachers = ()
+        # It knows at first what the student knows: there is nothing to be checked before training.
+        super().__init__(model, logits, Renormalize(student.data_preprocessor, model.data_preprocessor),
+                         has_weights=False)
+        self.momentum = momentum
+        self.warmup = warmup
+        self.steps: int | None = None
+
+    def __call__(self, *args, **kwargs) -> dict[str, Tensor]:
+        """As of any teacher.
+
+        Raises:
+            ValueError: nothing has started the average.
+        """
+        if self.steps is None:
+            raise ValueError("`teacher`: nothing averages the student for type='ema'. Train with our tools/train.py, "
+                             "or add custom_hooks=[dict(type='mmseg_kd.EmaTeacherHook')] to the config.")
+        return super().__call__(*args, **kwargs)
+
+    @torch.no_grad()
+    def start(self, student: nn.Module) -> None:
+        """Begin with the student's weights as they are."""
+        for average, value in self._pairs(student):
+            average.copy_(value)
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, student: nn.Module) -> None:
+        """Take in the student's weights after a step of the optimizer."""
+        self.steps += 1
+        share = max(self.momentum, 1 / (self.steps + 1)) if self.warmup else self.momentum
+        for average, value in self._pairs(student):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    def _pairs(self, student: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        own = self.model.state_dict()
+        return [(own[name], value) for name, value in student.state_dict().items()]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs."""
+        return {_STEPS: torch.tensor(-1 if self.steps is None else self.steps), **self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        steps = int(state[_STEPS])
+        self.steps = None if steps < 0 else steps
+        self.model.load_state_dict({name: value for name, value in state.items() if name != _STEPS})
+
+
+def build_ema_teacher(settings: dict, student: nn.Module, logits) -> EmaTeacher:
+    """Build the teacher that ``teacher=dict(type='ema', momentum=0.001, warmup=True)`` names.
+
+    Raises:
+        ValueError: an unknown setting, or one outside of its domain.
+    """
+    unknown = set(settings) - set(_SETTINGS)
+    if unknown:
+        raise ValueError(f"`teacher`: unknown setting {sorted(unknown)} of type='ema'; expected `momentum` and "
+                         '`warmup`. It has neither config nor checkpoint, it is made of the student.')
+    momentum, warmup = settings.get('momentum', 0.001), settings.get('warmup', True)
+    number = isinstance(momentum, (int, float)) and not isinstance(momentum, bool) and math.isfinite(momentum)
+    if not number or not 0 < momentum <= 1:
+        raise ValueError('`teacher.momentum`: expected a number above 0 and at most 1, the share of the newest weights '
+                         f'(0.001 where the literature has a decay of 0.999), got {momentum!r}.')
+    if not isinstance(warmup, bool):
+        raise ValueError(f'`teacher.warmup`: expected True or False, got {warmup!r}.')
+    return EmaTeacher(student, logits, momentum, warmup)
