@@ -188,3 +188,17 @@ def test_logits_that_are_not_upsampled_yet_are_read_as_if_they_were(align_corner
         for each, logits in zip(found, (student, teacher), strict=True):
             whole = interpolate(logits, size=size, mode='bilinear', align_corners=align_corners)
             torch.testing.assert_close(each, whole[..., stride // 2::stride, stride // 2::stride], rtol=1e-4, atol=1e-4)
+
+
+def test_a_term_that_compares_twice_has_the_mean_of_both():
+    model = build(distilled(segmentor(), segmentor(16, 'PSPHead'), distill=dict(kd=dict(
+        loss=dict(type='mmseg_kd.KDLoss', temperature=1.))))).train()
+    statistics = StepStatistics(model)
+    student, labels = torch.zeros(1, 19, 2, 3), torch.full((1, 2, 3), 4)
+    confident = student.clone()
+    confident[:, 4] = 100.
+    for teacher in (student, confident):
+        model.terms['kd'].loss(student, teacher, labels)
+    found = statistics.close()
+    assert found['distill.teacher_confidence_kd'] == pytest.approx((1 / 19 + 1) / 2)
+    assert found['distill.target_kd'] == pytest.approx(np.log(19) / 2)

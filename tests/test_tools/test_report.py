@@ -195,6 +195,10 @@ def test_runs_that_were_moved(runs, cast, tmp_path):
     assert cast([f'{tmp_path}/dkd', f'{tmp_path}/teacher'])[0].checkpoint == tmp_path / 'teacher/iter_4.pth'
     with pytest.raises(ValueError, match="is not there any more; add the teacher's own work dir"):
         cast([f'{tmp_path}/dkd'])
+    several = tiny.run_config(dict(type='EncoderDecoder', decode_head={}, teacher=[{}, {}]), '')
+    tiny.write_run(tmp_path / 'several', several, [dict(loss=1., time=1., step=1), dict(mIoU=1., step=1)])
+    with pytest.raises(ValueError, match='the report compares with one trained teacher'):
+        cast([f'{tmp_path}/several'])
     with pytest.raises(ValueError, match='distilled runs of one teacher'):
         cast([f'{tmp_path}/dkd', f'{runs}/dhkd'])
 

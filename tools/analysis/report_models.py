@@ -76,7 +76,12 @@ def cast(items: list[str]) -> list[Member]:
         if not isinstance(member.config.model.teacher, dict) or member.config.model.teacher.get('type') == 'ema':
             raise ValueError(f'`runs`: {member.run.work_dir} has several teachers, or none but its own average; the '
                              'report compares with one trained teacher.')
-    teachers = {str(member.config.model.teacher.get('checkpoint')) for member in distilled}
+    for member in distilled:
+        teacher = member.config.model.teacher
+        if not isinstance(teacher, dict) or not {'config', 'checkpoint'} <= set(teacher):
+            raise ValueError('`runs`: the report compares with one trained teacher, dict(config=..., checkpoint=...); '
+                             f'{member.name} has {teacher!r}.')
+    teachers = {str(member.config.model.teacher.checkpoint) for member in distilled}
     if len(teachers) > 1:
         raise ValueError(f'`runs`: expected distilled runs of one teacher, got {sorted(teachers)}.')
     for member in distilled:
