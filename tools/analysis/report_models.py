@@ -73,10 +73,6 @@ def cast(items: list[str]) -> list[Member]:
         raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '
                          '`model.teacher`.')
     for member in distilled:
-        if not isinstance(member.config.model.teacher, dict) or member.config.model.teacher.get('type') == 'ema':
-            raise ValueError(f'`runs`: {member.run.work_dir} has several teachers, or none but its own average; the '
-                             'report compares with one trained teacher.')
-    for member in distilled:
         teacher = member.config.model.teacher
         if not isinstance(teacher, dict) or not {'config', 'checkpoint'} <= set(teacher):
             raise ValueError('`runs`: the report compares with one trained teacher, dict(config=..., checkpoint=...); '
