@@ -39,6 +39,9 @@ def _logits(**loss):
 
 _DHKD = dict(distill=dict(dhkd=dict(loss=dict(type='mmseg_kd.BinaryKLNormLoss'), on='aux_logits')),
              dual_head=dict(kind='linear'))
+_STAGES = ['backbone.layer3', 'backbone.layer4']
+_REVIEW = dict(distill=dict(term=dict(
+    loss=dict(type='mmseg_kd.HierarchicalContextLoss'), on=(_STAGES, _STAGES), adapter=dict(kind='review', width=8))))
 #: Settings of the model and of the optimizer wrapper. With FSDP the student is sharded, the teacher where it says so.
 CASES = {
     'kd': (_logits(type='mmseg_kd.KDLoss'), {}),
@@ -47,6 +50,7 @@ CASES = {
     'dgkd': (_logits(type='mmseg_kd.DGKDLoss'), {}),
     'dgkd-cap': (_logits(type='mmseg_kd.DGKDLoss', cap=1.), {}),
     'cwd': (_logits(type='mmseg_kd.CWDLoss', loss_weight=50.), {}),
+    'review': (_REVIEW, {}),
     'dhkd-parameters': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper')),
     'dhkd-features': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper', level='features')),
     'fsdp': (_DHKD, {}),

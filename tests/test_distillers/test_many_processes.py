@@ -31,7 +31,8 @@ OF_A_PART = {'distill.logit_covariance_term', 'distill.coupling_to_dkd_term'}
 
 
 @pytest.mark.parametrize('processes', PROCESSES)
-@pytest.mark.parametrize('name', [name for name in CASES if not name.startswith('fsdp')])
+# A loss of features alone has no parts and does not reach the classifier: there is nothing to tell.
+@pytest.mark.parametrize('name', [name for name in CASES if not name.startswith(('fsdp', 'review'))])
 def test_statistics_are_those_of_the_joined_batch(trained, name, processes):
     _, alone = torch.load(trained / f'{name}_1.pth')
     assert any('supervised_cosine' in each for each in alone) and any('agreement' in each for each in alone)
