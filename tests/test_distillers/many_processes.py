@@ -98,10 +98,6 @@ def train(name, part=slice(None), processes=1):
         return {name: value.detach().clone() for name, value in model.named_parameters()}, statistics
 
 
-# Formatting the config takes longer than all else, at each start and for each checkpoint.
-Config.pretty_text = property(repr)
-
-
 def runner_for(data_root, work_dir, max_iters, **settings):
     """A Runner as tools/train.py makes it."""
     model = distilled(segmentor(4), segmentor(4, 'PSPHead')) | _DHKD
@@ -161,6 +157,8 @@ def free_port():
 
 
 if __name__ == '__main__':
+    # Formatting the config takes longer than all else, at each start and for each checkpoint.
+    Config.pretty_text = property(repr)
     folder, data_root = Path(sys.argv[1]), sys.argv[2]
     for processes in PROCESSES:
         torch.multiprocessing.start_processes(one_process, (processes, folder, data_root, free_port()),
