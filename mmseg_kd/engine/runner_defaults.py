@@ -1,5 +1,6 @@
 """What our tools set in a config before they build its Runner."""
 import atexit
+import gc
 import logging
 
 import torch
@@ -74,7 +75,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-        atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(_leave_process_group)
     wrappers = {
         'mmseg_kd.ResumableFSDPStrategy': dict(
             type='MMFullyShardedDataParallel', use_orig_params=True, device_id='cpu'),
@@ -88,6 +89,14 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     if _replace_sync_bn(cfg.model):
         print_log('SyncBN runs on GPUs alone and became BN: batch statistics are per process.', logger='current',
                   level=logging.WARNING)
+
+
+def _leave_process_group() -> None:
+    """End gloo's threads before the interpreter goes, which aborts the process when it meets a running one."""
+    # A Runner and its hooks know each other; until they are collected, DDP in there keeps the group alive.
+    gc.collect()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _replace_sync_bn(node) -> bool:
