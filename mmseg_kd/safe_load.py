@@ -12,7 +12,7 @@ import torch
 from mmengine.dist import barrier, get_local_rank, get_world_size
 from mmengine.logging import HistoryBuffer, print_log
 
-__all__ = ['download', 'load_without_code', 'verify_sha256']
+__all__ = ['download', 'file_sha256', 'load_without_code', 'verify_sha256']
 
 _STATISTICS = ('min', 'max', 'current', 'mean')
 # 'name-0a1b2c3d.pth': the convention of torch.hub and OpenMMLab, the beginning of the file's SHA-256.
@@ -87,6 +87,15 @@ def _reason(error: Exception) -> str:
     return found[0] if found else str(error).splitlines()[0]
 
 
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal digits; the file is never whole in memory."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def verify_sha256(path: str, expected: str, setting: str = 'checkpoint') -> None:
     """Compare a file's SHA-256 with one, or with the beginning of one, that is at least 8 digits long.
 
@@ -95,9 +104,7 @@ def verify_sha256(path: str, expected: str, setting: str = 'checkpoint') -> None
     """
     if not isinstance(expected, str) or not re.fullmatch(r'[0-9a-f]{8,64}', expected.lower()):
         raise ValueError(f'`{setting}`: expected 8 to 64 hexadecimal digits of a SHA-256, got {expected!r}.')
-    with open(path, 'rb') as file:
-        found = hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else hashlib.sha256(
-            file.read()).hexdigest()
+    found = file_sha256(path)
     if not found.startswith(expected.lower()):
         raise ValueError(f'`{setting}`: {path} has the SHA-256 {found}, expected {expected}: the file is damaged or '
                          'another one. Remove it and download again, or correct the number.')

@@ -1,11 +1,12 @@
 """Logits of a teacher on disk: computed once, read memory-mapped while a student trains."""
-import hashlib
 import json
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from mmseg_kd.safe_load import file_sha256
 
 __all__ = ['TeacherCache', 'checkpoint_digest']
 
@@ -15,13 +16,7 @@ _TEACHER, _MANIFEST, _LOGITS = 'teacher.json', 'manifest.json', 'logits'
 
 def checkpoint_digest(path: str) -> str | None:
     """SHA-256 of a checkpoint file; None for what is no local file."""
-    if not os.path.isfile(path):
-        return None
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    return file_sha256(path) if os.path.isfile(path) else None
 
 
 class TeacherCache:

@@ -1,5 +1,4 @@
 """A teacher whose answers were computed before: nothing runs but the student."""
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmseg_kd.functional import Upsampled
+from mmseg_kd.safe_load import file_sha256
 
 from .taps import LOGITS
 
@@ -84,7 +84,7 @@ def build_cached_teacher(settings: dict) -> CachedTeacher:
     manifest = json.loads(path.read_text())
     checkpoint = settings.get('checkpoint')
     if checkpoint is not None and Path(checkpoint).is_file():
-        digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+        digest = file_sha256(checkpoint)
         if digest != manifest['checkpoint_sha256']:
             raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
                              f'with SHA-256 {manifest["checkpoint_sha256"]}, but {checkpoint!r} has {digest}. Make it '
