@@ -15,22 +15,13 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-train() {  # train NAME CONFIG key=value ...
-    local name=$1 config=$2
-    shift 2
-    [ ! -f "$out/$name/.done" ] || return 0
-    echo "== $name"
-    "$python" tools/train.py "configs/demo/$config.py" --work-dir "$out/$name" --resume --cfg-options "$@" \
-        > "$out/$name.log" 2>&1 || { tail -30 "$out/$name.log" >&2; exit 1; }
-    touch "$out/$name/.done"
-}
+source tools/analysis/train_once.sh
 
 one_head() {  # one_head WEIGHT: the logit-level loss of DHKD in place of KD's, on the classifier that the labels train
     echo "model.distill.kd.loss._delete_=True model.distill.kd.loss.type=mmseg_kd.BinaryKLNormLoss" \
         "model.distill.kd.loss.temperature=2. model.distill.kd.loss.loss_weight=$1"
 }
 
-mkdir -p "$out"
 case " $tasks " in *" seg "*)
     data=$out/mini_cityscapes
     "$python" tools/dataset_converters/mini_cityscapes.py "$data" --num-train 240 --num-val 60

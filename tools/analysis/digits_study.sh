@@ -18,31 +18,23 @@ pair=resnet32x4_resnet8x4_digits-8x8
 # "equal": w1 = w2 = 1, what GDKD takes for resnet56 and resnet20, instead of 2 and 8, for resnet32x4 and resnet8x4.
 methods="kd dkd gdkd gdkd-equal gdkd3 gdkd3-equal dhkd dhkd-align dgkd"
 
-train() {  # train NAME CONFIG EPOCHS SEED [key=value ...]
-    local name=$1 config=$2 epochs=$3 seed=$4
-    shift 4
-    [ ! -f "$out/$name/epoch_$epochs.pth" ] || return 0
-    echo "== $name"
-    "$python" tools/train.py "configs/demo/$config.py" --work-dir "$out/$name" --cfg-options randomness.seed="$seed" "$@" \
-        > "$out/$name.log" 2>&1 || { tail -30 "$out/$name.log" >&2; exit 1; }
-}
+source tools/analysis/train_once.sh
 
-mkdir -p "$out"
-train teacher resnet32x4_digits-8x8 20 0
+train teacher resnet32x4_digits-8x8 randomness.seed=0
 rows=("teacher=$out/teacher" "student alone=" "student alone, twice as long=")
 for method in $methods; do rows+=("$method="); done
 for seed in $seeds; do
-    train "alone_s$seed" resnet8x4_digits-8x8 30 "$seed"
+    train "alone_s$seed" resnet8x4_digits-8x8 randomness.seed="$seed"
     rows[1]+="$out/alone_s$seed,"
     # A distilled step takes nearly twice the time.
-    train "twice_s$seed" resnet8x4_digits-8x8 60 "$seed" train_cfg.max_epochs=60 train_cfg.val_interval=60 \
+    train "twice_s$seed" resnet8x4_digits-8x8 randomness.seed="$seed" train_cfg.max_epochs=60 train_cfg.val_interval=60 \
         param_scheduler.0.T_max=60 param_scheduler.0.end=60
     rows[2]+="$out/twice_s$seed,"
     i=3
     for method in $methods; do
         loss=${method%-equal} settings=(model.teacher.checkpoint="$out/teacher/epoch_20.pth")
         [ "$loss" = "$method" ] || settings+=("model.distill.$loss.loss.w1=1." "model.distill.$loss.loss.w2=1.")
-        train "${method}_s$seed" "${loss}_$pair" 30 "$seed" "${settings[@]}"
+        train "${method}_s$seed" "${loss}_$pair" randomness.seed="$seed" "${settings[@]}"
         rows[i]+="$out/${method}_s$seed,"
         i=$((i + 1))
     done

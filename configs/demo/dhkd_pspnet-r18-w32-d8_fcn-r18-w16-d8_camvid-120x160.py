@@ -1,0 +1,8 @@
+_base_ = ['fcn_r18-w16-d8_camvid-120x160.py', '../_base_/distill/dhkd.py']
+model = dict(
+    type='mmseg_kd.DistilledEncoderDecoder',
+    teacher=dict(
+        config='configs/demo/pspnet_r18-w32-d8_camvid-120x160.py',
+        checkpoint='work_dirs/pspnet_r18-w32-d8_camvid-120x160/iter_700.pth'),
+    dual_head={{_base_.dual_head}},
+    distill={{_base_.distill}})

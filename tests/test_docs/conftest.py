@@ -1,0 +1,37 @@
+"""A process with torch and mmseg in it, which runs the scripts that the documents call."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+
+class Server:
+    """The process of preloaded.py."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', str(Path(__file__).with_name('preloaded.py'))], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'})
+        assert self.process.stdout.readline() == 'ready\n'
+
+    def run(self, argv: list[str], folder: Path, environment: dict | None = None, options: list[str] | None = None,
+            ) -> tuple[int, str]:
+        """Exit status and output of `python argv`; options join those of a training."""
+        out = folder / 'out.txt'
+        task = dict(argv=argv, cwd=str(folder), env=environment or {}, out=str(out), options=options or [])
+        self.process.stdin.write(json.dumps(task) + '\n')
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline()), out.read_text()
+
+
+@pytest.fixture(scope='package')
+def python():
+    server = Server()
+    yield server
+    server.process.stdin.close()
+    server.process.wait()
