@@ -83,3 +83,39 @@ def test_runs_of_different_length_have_no_mean(runs, tmp_path):
     write_run(tmp_path / 'long', segmentor(), 50., 3, iterations=20)
     process = command('tools/analysis/compare.py', f"{row(runs, 'base')},{tmp_path / 'long'}", check=False)
     assert process.returncode and 'its runs trained for [10, 20] iterations' in process.stdout
+
+
+TABLE = """11/21 10:00:00 - mmengine - INFO - per class results:
+11/21 10:00:00 - mmengine - INFO - \n+-------+-------+-------+
+| Class |  IoU  |  Acc  |
++-------+-------+-------+
+|  road | {:5.2f} | 90.00 |
+|  bus  |  nan  |  nan  |
+|  tree | {:5.2f} |  1.00 |
++-------+-------+-------+
+11/21 10:00:00 - mmengine - INFO - Iter(val) [4/4]    aAcc: 28.0600  mIoU: 3.2200  mAcc: 8.1400
+"""
+
+
+def test_classes(runs, tmp_path):
+    """The last table of the latest log of each run counts; classes that do not occur are left out."""
+    for name, road in dict(base=(10., 20., 60.), kd=(40., 40., 41.)).items():
+        for seed, score in enumerate(road):
+            log = runs / f'{name}{seed}/20260101_000001/a.log'
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(TABLE.format(1., 2.) + TABLE.format(score, 7.5))
+            old = runs / f'{name}{seed}/20250101_000001/a.log'
+            old.parent.mkdir(parents=True, exist_ok=True)
+            old.write_text(TABLE.format(99., 99.))
+    output = command('tools/analysis/compare.py', row(runs, 'base'), row(runs, 'kd'), '--classes', '--out',
+                     tmp_path / 'table').stdout
+    assert '| IoU | base | kd |' in output and '| road | 30.0 | 40.3 |' in output and '| tree | 7.5 | 7.5 |' in output
+    assert 'bus' not in output
+    written = json.loads((tmp_path / 'table.json').read_text())
+    assert written[0]['class_scores'] == dict(road=30., tree=7.5)
+
+
+def test_classes_of_a_run_without_a_table(tmp_path):
+    from mmseg_kd.evaluation.class_table import read_class_scores
+    with pytest.raises(ValueError, match='no log in .* has a table of classes'):
+        read_class_scores(tmp_path)

@@ -50,4 +50,4 @@ done
 rows=("teacher=$out/teacher")
 for length in $iters $longer; do rows+=("alone, $length iterations=${runs[alone$length]#,}"); done
 for method in $methods; do rows+=("${method^^}=${runs[$method]#,}"); done
-"$python" -W ignore tools/analysis/compare.py "${rows[@]}" --baseline "alone, $iters iterations" --out "$out/table"
+"$python" -W ignore tools/analysis/compare.py "${rows[@]}" --baseline "alone, $iters iterations" --classes --out "$out/table"

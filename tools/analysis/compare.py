@@ -16,6 +16,7 @@ from mmengine.utils import import_modules_from_strings
 
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.distillers.config import student_config
+from mmseg_kd.evaluation.class_table import read_class_scores
 from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.registry import MODELS
@@ -29,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', default='mIoU', help='metric of the validation (default mIoU)')
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='size that FLOPs are counted at (default: the size of the training images)')
+    parser.add_argument('--classes', action='store_true', help='a second table: the IoU of each class, mean over seeds')
     parser.add_argument('--out', help='write the table to OUT.md and OUT.json')
     return parser.parse_args()
 
@@ -90,6 +92,21 @@ def table(rows: list[dict], metric: str) -> str:
     return '\n'.join(lines)
 
 
+def mean_class_scores(work_dirs: list[str]) -> dict[str, float]:
+    """Class to its IoU, the mean over runs."""
+    scores = [read_class_scores(work_dir) for work_dir in work_dirs]
+    return {name: statistics.mean(score[name] for score in scores if name in score) for name in scores[0]}
+
+
+def class_table(rows: list[dict]) -> str:
+    """The IoU of each class as a markdown table, one column a row of the other table."""
+    lines = ['| IoU | ' + ' | '.join(row['name'] for row in rows) + ' |', '| --- |' + ' ---: |' * len(rows)]
+    for name in rows[0]['class_scores']:
+        scores = (row['class_scores'].get(name) for row in rows)
+        lines.append(f'| {name} | ' + ' | '.join('' if score is None else f'{score:.1f}' for score in scores) + ' |')
+    return '\n'.join(lines)
+
+
 def main() -> None:
     args = parse_args()
     rows = []
@@ -101,6 +118,10 @@ def main() -> None:
     if args.baseline:
         add_gains(rows, args.baseline)
     text = table(rows, args.metric)
+    if args.classes:
+        for row in rows:
+            row['class_scores'] = mean_class_scores(row['work_dirs'])
+        text += '\n\n' + class_table(rows)
     print(text)
     if args.out:
         out = Path(args.out)
