@@ -1,12 +1,2 @@
-_base_ = [
-    'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-    '../../_base_/distill/dkd_reviewkd.py',
-]
-custom_imports = dict(imports=['mmseg_kd'])
-model = dict(
-    type='mmseg_kd.DistilledEncoderDecoder',
-    teacher=dict(
-        config='mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py',
-        # mmseg's own, see its configs/pspnet/README.md
-        checkpoint='checkpoints/pspnet_r101-d8_512x1024_80k_cityscapes_20200606_112211-e1e1100f.pth'),
-    distill={{_base_.distill}})
+_base_ = ['../../_base_/pairs/pspnet-r101-d8_pspnet-r18-d8_cityscapes.py', '../../_base_/distill/dkd_reviewkd.py']
+model = dict(distill=_base_.distill)

@@ -1,0 +1,2 @@
+distill = dict(
+    gdkd3=dict(loss=dict(type='mmseg_kd.GDKD3Loss', k=4, w0=1., w1=1., w2=1., temperature=1., loss_weight=1.)))

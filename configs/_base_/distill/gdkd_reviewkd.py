@@ -1,0 +1,2 @@
+_base_ = ['gdkd.py', 'reviewkd.py']
+distill = dict(review={{_base_.review}})

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/pairs/deeplabv3-r101-d8_deeplabv3-r18-d8_cityscapes.py',
+    '../../_base_/distill/dgkd_reviewkd.py',
+]
+model = dict(distill=_base_.distill)

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/deeplabv3-r101-d8_pspnet-r18-d8_cityscapes.py', '../../_base_/distill/dhkd.py']
+model = dict(dual_head=_base_.dual_head, distill=_base_.distill)

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/pidnet-l_pidnet-s_cityscapes.py', '../../_base_/distill/dist.py']
+model = dict(distill=_base_.distill)

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/pspnet-r101-d8_pspnet-r18-d8_ade20k.py', '../../_base_/distill/gdkd3_reviewkd.py']
+model = dict(distill=_base_.distill)
