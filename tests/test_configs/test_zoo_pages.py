@@ -15,6 +15,9 @@ NETWORKS = {
     'deeplabv3-r18-d8': 'DeepLabV3 R18', 'deeplabv3-mobilenet-v2-d8': 'DeepLabV3 MobileNetV2',
     'segformer-mit-b5': 'SegFormer B5', 'segformer-mit-b0': 'SegFormer B0', 'pidnet-l': 'PIDNet-L',
     'pidnet-s': 'PIDNet-S', 'upernet-swin-b': 'UPerNet Swin-B', 'upernet-r18': 'UPerNet R18'}
+#: How the pages call a loss's settings.
+SETTINGS = {key: key for key in ('alpha', 'beta', 'gamma', 'epsilon', 'cap', 'k', 'w0', 'w1', 'w2')} | dict(
+    temperature='T', loss_weight='weight')
 DATA_NAMES = {'cityscapes': 'Cityscapes', 'ade20k': 'ADE20K', 'coco-stuff164k': 'COCO-Stuff 164k'}
 
 
@@ -51,6 +54,24 @@ def test_a_page_shows_the_settings_as_they_are(folder):
     assert [name for name, _ in shown] == [f'configs/_base_/distill/{folder.name}.py']
     for name, block in shown:
         assert block == (ROOT / name).read_text()
+
+
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_the_column_of_our_settings_is_that_of_the_configs(folder):
+    terms = read(next(path for path in folder.glob('*.py') if 'align' not in path.name)).model.distill
+    settings = {}
+    for name, term in terms.items():
+        title = 'ReviewKD' if name == 'review' else name.upper()
+        of_term = {SETTINGS[key]: value for key, value in term.loss.items() if key != 'type'}
+        of_term['warm-up'] = term.get('schedule', {}).get('warmup', 'none')
+        of_term['width of the fusion'] = term.get('adapter', {}).get('width')
+        settings |= {f'{title}: {key}' if len(terms) > 1 else key: value for key, value in of_term.items()}
+    shown = {row[0]: row[2] for row in rows(folder / 'README.md', 3)}
+    numbers = {key: re.match(r'[\d.]+|none', text) for key, text in shown.items() if key in settings}
+    assert {key: found and found[0] for key, found in numbers.items()} == {
+        key: value if value == 'none' else f'{value:g}' for key, value in settings.items() if key in shown}
+    # What is not shown does nothing: a weight of 1, no warm-up, no fusion.
+    assert {value for key, value in settings.items() if key not in shown} <= {1., 'none', None}
 
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
