@@ -2,8 +2,9 @@
 
     python tools/cache_teacher.py CONFIG --out FOLDER [--top-k 5] [--cfg-options ...]
 
-Then train with ``model.teacher.cache=FOLDER``. The teacher sees the images as they are on disk; in training its logits
-follow their resizing, cropping and flipping. A run that is stopped continues where it was.
+Then train with ``model.teacher.cache=FOLDER``. The teacher sees the whole images, as they are on disk or at
+``--scale``, which should be near the size that it was trained at; in training its logits follow their resizing,
+cropping and flipping. A run that is stopped continues where it was.
 """
 import argparse
 import logging
@@ -25,16 +26,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='a distilled training config')
     parser.add_argument('--out', required=True, type=Path, help='folder of the cache')
     parser.add_argument('--top-k', type=int, help='store the k largest logits and the sum of the rest (default: all)')
+    parser.add_argument('--scale', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
+                        help="size that the teacher sees images at, their proportions kept, as mmseg's Resize does "
+                        '(default: as they are on disk)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     return parser.parse_args()
 
 
-def training_images(cfg: Config):
+def training_images(cfg: Config, scale: list[int] | None):
     """The training set without augmentation or labels: one image after the other."""
     from mmseg.registry import DATASETS
     settings = cfg.train_dataloader.dataset.copy()
-    settings.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    resize = [dict(type='Resize', scale=tuple(scale), keep_ratio=True)] if scale else []
+    settings.pipeline = [dict(type='LoadImageFromFile'), *resize, dict(type='PackSegInputs')]
     return DATASETS.build(settings)
 
 
@@ -53,10 +58,12 @@ def main() -> None:
     classes = model.teacher.model.out_channels
     if args.top_k is not None and not 1 <= args.top_k < classes:
         raise SystemExit(f'--top-k: expected 1 .. {classes - 1} for {classes} classes, got {args.top_k}')
-    dataset, cache = training_images(cfg), TeacherCache(args.out)
+    if args.scale is not None and min(args.scale) < 1:
+        raise SystemExit(f'--scale: expected a width and a height of at least 1, got {args.scale}')
+    dataset, cache = training_images(cfg, args.scale), TeacherCache(args.out)
     cache.begin(dict(
         config=str(settings.config), checkpoint=settings.checkpoint, classes=classes, top_k=args.top_k,
-        checkpoint_sha256=checkpoint_digest(settings.checkpoint),
+        scale=args.scale, checkpoint_sha256=checkpoint_digest(settings.checkpoint),
         align_corners=bool(getattr(model.teacher.model, 'align_corners', False))))
     progress = mmengine.ProgressBar(len(dataset))
     for index in range(len(dataset)):

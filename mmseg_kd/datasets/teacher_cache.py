@@ -42,7 +42,7 @@ class TeacherCache:
 
         Args:
             teacher: What identifies it and its answers: ``config``, ``checkpoint_sha256``, ``classes``,
-                ``align_corners``, ``top_k``.
+                ``align_corners``, ``top_k``, ``scale``.
 
         Raises:
             ValueError: the folder holds another teacher's.

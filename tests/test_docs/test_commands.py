@@ -43,7 +43,7 @@ BENCHMARKS = {
 }
 #: Studies, and the trainings that they start for one seed.
 STUDIES = {
-    'tools/analysis/camvid_study.sh': (['{data}', '--seeds', '0'], 10),
+    'tools/analysis/camvid_study.sh': (['{data}', '--seeds', '0'], 12),
     'tools/analysis/collapse_study.sh': ([], 13),
     'tools/analysis/digits_study.sh': (['--seeds', '0'], 12),
 }

@@ -1,9 +1,13 @@
 """tools/cache_teacher.py and training from what it leaves."""
 import json
 
+import mmcv
+import numpy as np
 import pytest
 import torch
 from tiny import build, command, distilled, run_config, segmentor
+
+from mmseg_kd.datasets.teacher_cache import TeacherCache
 
 
 @pytest.fixture(scope='module')
@@ -58,3 +62,26 @@ def test_a_stale_cache_is_refused(cached):
                    f'model.teacher.cache={folder / "cache"}', f'model.teacher.checkpoint={folder / "other.pth"}',
                    check=False)
     assert done.returncode != 0 and 'is stale: it holds the logits of a checkpoint with SHA-256' in done.stdout
+
+
+def test_the_teacher_sees_images_at_the_scale(cached, tmp_path, mini_cityscapes):
+    """Against the teacher's own layers on a picture that was resized and normalised by hand."""
+    folder, _ = cached
+    done = command('tools/cache_teacher.py', folder / 'config.py', '--out', tmp_path / 'cache', '--device', 'cpu',
+                   '--scale', 32, 16)
+    assert done.returncode == 0, done.stdout
+    cache = TeacherCache(tmp_path / 'cache')
+    assert cache.manifest()['scale'] == [32, 16]
+    path = next((mini_cityscapes / 'leftImg8bit/train').rglob('*.png'))
+    image = mmcv.imresize(mmcv.imread(str(path)), (32, 16))[..., ::-1]
+    image = (image - np.array([123.675, 116.28, 103.53])) / np.array([58.395, 57.12, 57.375])
+    teacher = build(segmentor(16, 'PSPHead')).eval()
+    teacher.load_state_dict(torch.load(folder / 'teacher.pth'))
+    with torch.no_grad():
+        expected = teacher.decode_head(teacher.backbone(torch.tensor(image.transpose(2, 0, 1)[None]).float()))[0]
+    found = torch.tensor(cache.read(cache.path_of(str(path)), 19)).float()
+    assert found.shape == (19, 2, 4)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    again = command('tools/cache_teacher.py', folder / 'config.py', '--out', tmp_path / 'cache', '--device', 'cpu',
+                    check=False)
+    assert again.returncode != 0 and 'holds the logits of another teacher or setting' in again.stdout
