@@ -17,6 +17,7 @@ MAY_IMPORT = {
     'datasets': set(),
     'models': set(),
     'evaluation': {'functional'},
+    'export': {'distillers'},
     'visualization': {'functional'},
 }
 ROOMLESS = {'registry', 'safe_load', 'version'}

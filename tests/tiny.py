@@ -36,6 +36,16 @@ def segmentor(width=8, head='FCNHead', num_classes=19, depth=18, dilated=True, *
         test_cfg=dict(mode='whole'))
 
 
+def cascade(stages=2):
+    """Config of a small mmseg CascadeEncoderDecoder: FCN, then OCR heads."""
+    model = segmentor()
+    first = model['decode_head']
+    later = {name: value for name, value in first.items() if name not in ('num_convs', 'concat_input')}
+    later |= dict(type='OCRHead', ocr_channels=8)
+    return model | dict(
+        type='CascadeEncoderDecoder', num_stages=stages, decode_head=[first] + [dict(later) for _ in range(stages - 1)])
+
+
 def preprocessor(**settings):
     """Config of mmseg's data preprocessor for 32x64 images."""
     return dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],

@@ -7,7 +7,8 @@ from mmengine.registry import DATASETS
 
 from .config import read_config
 
-__all__ = ['check_config', 'check_names', 'names_in_checkpoint', 'names_in_config']
+__all__ = ['check_config', 'check_names', 'metainfo_in_checkpoint', 'metainfo_in_config', 'names_in_checkpoint',
+           'names_in_config']
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -19,37 +20,60 @@ def names_in_config(config: dict | Config, scope: str) -> tuple[str, ...] | None
         config: A training config.
         scope: Registry scope of the data set's type unless the config names its own ``default_scope``.
     """
+    return tuple(metainfo_in_config(config, scope).get('classes', ())) or None
+
+
+def metainfo_in_config(config: dict | Config, scope: str) -> dict:
+    """``classes`` and ``palette`` of a config's data set, as far as its ``metainfo`` or its type know them.
+
+    Args:
+        config: A training config.
+        scope: As for :func:`names_in_config`.
+    """
     dataset = next((config[name]['dataset'] for name in _LOADERS
                     if isinstance(config.get(name), dict) and isinstance(config[name].get('dataset'), dict)), None)
     while dataset is not None:
-        named = (dataset.get('metainfo') or {}).get('classes')
-        if named:
-            return tuple(named)
+        named = dataset.get('metainfo') or {}
+        if named.get('classes'):
+            return _metainfo(named)
         inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
         if not isinstance(inner, dict):
             break
         dataset = inner
     if dataset is None or not isinstance(dataset.get('type'), str):
-        return None
+        return {}
     try:
         with DATASETS.switch_scope_and_registry(
                 dataset.get('_scope_') or config.get('default_scope') or scope) as registry:
             kind = registry.get(dataset['type'])
     except (KeyError, ImportError):
         kind = None
-    names = getattr(kind, 'METAINFO', {}).get('classes')
-    return tuple(names) if names else None
+    return _metainfo(getattr(kind, 'METAINFO', {}))
+
+
+def _metainfo(given: dict) -> dict:
+    """Names and colours as plain lists; lists of other things (or none) are left out."""
+    names, palette = given.get('classes'), given.get('palette')
+    known = isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)
+    found = dict(classes=list(names)) if known else {}
+    if found and isinstance(palette, (list, tuple)) and len(palette) == len(names):
+        found['palette'] = [[int(value) for value in color] for color in palette]
+    return found
+
+
+def metainfo_in_checkpoint(checkpoint: object) -> dict:
+    """``classes`` and ``palette`` that a Runner wrote beside the weights (``dataset_meta``, older ``CLASSES``)."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict):
+        return {}
+    dataset = meta.get('dataset_meta')
+    return (_metainfo(dataset) if isinstance(dataset, dict) else {}) or _metainfo(
+        dict(classes=meta.get('CLASSES'), palette=meta.get('PALETTE')))
 
 
 def names_in_checkpoint(checkpoint: object) -> tuple[str, ...] | None:
-    """Class names that a Runner wrote beside the weights (mmengine's ``dataset_meta``, older ``CLASSES``), or None."""
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    if not isinstance(meta, dict):
-        return None
-    dataset = meta.get('dataset_meta')
-    names = (dataset.get('classes') if isinstance(dataset, dict) else None) or meta.get('CLASSES')
-    known = isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)
-    return tuple(names) if known else None
+    """Class names in :func:`metainfo_in_checkpoint`, or None."""
+    return tuple(metainfo_in_checkpoint(checkpoint).get('classes', ())) or None
 
 
 def check_names(student: Sequence[str] | None, teacher: Sequence[str] | None) -> None:

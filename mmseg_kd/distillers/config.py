@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import is_installed
 
-__all__ = ['read_config', 'student_config']
+__all__ = ['plain_settings', 'read_config', 'student_config']
 
 # What a distilled model adds to its student's arguments.
 _DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head', 'upsample_in_loss')
@@ -71,4 +71,22 @@ def student_config(model: dict) -> dict:
     model['type'] = name[len('Distilled'):]
     for key in _DISTILLATION_KEYS:
         model.pop(key, None)
+    return model
+
+
+def plain_settings(config: dict | Config, scope: str) -> dict:
+    """The plain model of a training config, ready for ``MODELS.build`` and for weights of its own.
+
+    Args:
+        config: A training config, distilled or plain.
+        scope: Registry scope of its types unless the config names its own ``default_scope``.
+    """
+    model = student_config(config['model'])
+    # All weights come from the checkpoint; a backbone's ImageNet weights are not worth their download.
+    if model.get('pretrained') is not None:
+        model['pretrained'] = None
+    # A Runner takes a data preprocessor from beside the model as well; so configs of mmpretrain are written.
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config['data_preprocessor'])
+    model.setdefault('_scope_', config.get('default_scope') or scope)
     return model

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Renormalize']
+__all__ = ['Renormalize', 'swaps_channels']
 
 
 class Renormalize:
@@ -24,7 +24,7 @@ class Renormalize:
         self.scale = self.shift = None
         if getattr(teacher, 'mean', None) is None:
             return
-        self.swap = _swaps(student) != _swaps(teacher)
+        self.swap = swaps_channels(student) != swaps_channels(teacher)
         one = torch.ones_like(teacher.mean)
         mean, std = (one * 0, one) if getattr(student, 'mean', None) is None else (student.mean, student.std)
         mean, std = mean.detach().cpu(), std.detach().cpu()
@@ -64,6 +64,7 @@ class Renormalize:
         return outputs
 
 
-def _swaps(preprocessor: nn.Module) -> bool:
+def swaps_channels(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor turns BGR into RGB, or the other way."""
     # mmengine's and mmseg's name, or mmpretrain's.
     return bool(getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'to_rgb', False))

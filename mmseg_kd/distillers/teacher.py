@@ -12,12 +12,12 @@ from mmseg_kd.registry import MODELS
 
 from .cached_teacher import CachedTeacher, build_cached_teacher
 from .class_names import names_in_config
-from .config import read_config, student_config
+from .config import plain_settings, read_config
 from .normalization import Renormalize
 from .sharding import shard
 from .taps import LOGITS, module_outputs
 from .teacher_speed import AS_TRAINED, TeacherSpeed, read_speed
-from .weights import read_weights
+from .weights import load_into, read_weights
 
 __all__ = ['Teacher', 'build_teacher']
 
@@ -135,7 +135,7 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
                   logger='current', level=logging.WARNING)
     else:
         weights = read_weights(checkpoint, sha256=settings.get('sha256'), trusted=settings.get('trusted', False))
-        _load(model, weights, checkpoint)
+        load_into(model, weights, 'teacher.checkpoint', checkpoint, 'teacher.config')
         classes = weights.classes
     renormalize = Renormalize(student_preprocessor, model.data_preprocessor)
     return Teacher(model, logits, renormalize, speed, checkpoint is not None, settings.get('shard', False),
@@ -143,35 +143,5 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
 
 
 def _build(config: Config, scope: str) -> nn.Module:
-    model = student_config(config.model)
-    # All weights come from the checkpoint; a backbone's ImageNet weights are not worth their download.
-    if model.get('pretrained') is not None:
-        model['pretrained'] = None
-    # A Runner takes a data preprocessor from beside the model as well; so configs of mmpretrain are written.
-    if config.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    model.setdefault('_scope_', config.get('default_scope') or scope)
     with torch.random.fork_rng(devices=[]):
-        return MODELS.build(model)
-
-
-def _load(model: nn.Module, weights: dict[str, Tensor], checkpoint: str) -> None:
-    wanted = model.state_dict()
-    # BatchNorm's counter came late to torch; checkpoints without it are complete.
-    missing = [key for key in wanted if key not in weights and not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in weights if key not in wanted]
-    shapes = [f'{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}'
-              for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
-    if missing or shapes:
-        raise ValueError(
-            f'`teacher.checkpoint`: {checkpoint!r} does not fit `teacher.config`: {len(missing)} of {len(wanted)} keys '
-            f'are missing ({_some(missing)}), {len(shapes)} have another shape ({_some(shapes)}), {len(unexpected)} '
-            f'are unexpected ({_some(unexpected)}). Give the config that the checkpoint was trained with.')
-    if unexpected:
-        print_log(f'`teacher.checkpoint`: {len(unexpected)} keys have no place in the teacher and are left out '
-                  f'({_some(unexpected)}).', logger='current', level=logging.WARNING)
-    model.load_state_dict(weights, strict=False)
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '') if names else 'none'
+        return MODELS.build(plain_settings(config, scope))

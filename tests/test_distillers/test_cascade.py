@@ -2,18 +2,9 @@
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from tiny import batch, build, distilled, segmentor
+from tiny import batch, build, cascade, distilled, segmentor
 
 KD = dict(kd=dict(loss=dict(type='mmseg_kd.KDLoss')))
-
-
-def cascade(stages=2):
-    model = segmentor()
-    first = model['decode_head']
-    later = {name: value for name, value in first.items() if name not in ('num_convs', 'concat_input')}
-    later |= dict(type='OCRHead', ocr_channels=8)
-    return model | dict(
-        type='CascadeEncoderDecoder', num_stages=stages, decode_head=[first] + [dict(later) for _ in range(stages - 1)])
 
 
 def distil(config, terms=KD, **settings):

@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmseg_kd.distillers.config import read_config, student_config
+from mmseg_kd.distillers.config import plain_settings, read_config
 from mmseg_kd.distillers.weights import read_weights
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.registry import MODELS
@@ -106,12 +106,7 @@ def load(member: Member, device: str) -> nn.Module:
     """Build a member's plain model with its weights, for inference."""
     scope = member.config.get('default_scope', 'mmseg')
     import_modules_from_strings([f'{scope}.models'])
-    settings = student_config(member.config.model)
-    settings.pop('pretrained', None)
-    # mmpretrain's configs have it beside the model; the Runner puts it in.
-    if member.config.get('data_preprocessor') is not None:
-        settings.setdefault('data_preprocessor', member.config.data_preprocessor)
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(settings)
+        model = MODELS.build(plain_settings(member.config, scope))
     model.load_state_dict(read_weights(str(member.checkpoint), 'checkpoint'))
     return model.eval().to(device)
