@@ -12,5 +12,7 @@ from .version import __version__
 # accepted as well and is the same for both distributions. So it is with mmpretrain.
 MODULE2PACKAGE['mmseg'] = 'mmseg'
 MODULE2PACKAGE['mmpretrain'] = 'mmpretrain'
+# 'mmseg_kd::...' names our own configs, which lie under `.mim`.
+MODULE2PACKAGE['mmseg_kd'] = 'mmseg_kd'
 
 __all__ = ['__version__']

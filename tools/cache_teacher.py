@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
+from mmseg_kd.distillers.config import read_config
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
 
@@ -45,7 +46,7 @@ def training_images(cfg: Config, scale: list[int] | None):
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, 'config')
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     logging.disable(logging.INFO)

@@ -7,14 +7,14 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.config import student_config
+from mmseg_kd.distillers.config import read_config, student_config
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.runner_defaults import use_gloo_without_gpu
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a segmentor or classifier')
-    parser.add_argument('config', help='path of the training config')
+    parser.add_argument('config', help="path of the training config, or 'mmseg_kd::<folder>/<name>.py'")
     parser.add_argument('checkpoint', help='checkpoint to evaluate')
     parser.add_argument('--work-dir', help='where the metrics are written as JSON (default: work_dirs/<config name>)')
     parser.add_argument('--out', help='folder for the predicted label maps, for offline evaluation or a test server')
@@ -51,7 +51,7 @@ def main() -> None:
     args = parse_args()
     if not osp.isfile(args.checkpoint) and '://' not in args.checkpoint:
         raise ValueError(f'`checkpoint`: expected an existing file or a URL, got {args.checkpoint!r}.')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, 'config')
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)

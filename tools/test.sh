@@ -10,7 +10,7 @@ if [ "${1:-}" = --all ]; then
     extras=dev,cls,export
     shift
 else
-    set -- -m 'not cls and not export and not zoo' "$@"
+    set -- -m 'not cls and not export and not release and not zoo' "$@"
 fi
 EXTRAS=$extras source "$(dirname "$0")/environment.sh"
 cd "$root"

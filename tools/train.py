@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.distillers.class_names import check_config
+from mmseg_kd.distillers.config import read_config
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.data_check import refuse_empty_splits
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
@@ -16,7 +17,7 @@ from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a segmentor or classifier, distilled or plain')
-    parser.add_argument('config', help='path of a training config')
+    parser.add_argument('config', help="path of a training config, or 'mmseg_kd::<folder>/<name>.py'")
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--resume', action='store_true', help='continue from the latest checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision (GPU)')
@@ -45,7 +46,7 @@ def enable_amp(cfg: Config) -> None:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, 'config')
     cfg.launcher = args.launcher
     cfg.resume = args.resume
     if args.cfg_options:

@@ -101,8 +101,8 @@ def test_a_teacher_is_a_config_that_exists_and_writes_the_checkpoint(path):
     teacher = Config.fromfile(path, import_custom_modules=False).model.get('teacher')
     if teacher is None:
         assert path.parent.name == 'vanilla' or path.parent.name == 'demo'
-    elif teacher.config.startswith('configs/'):
-        own = Config.fromfile(ROOT / teacher.config, import_custom_modules=False)
+    elif teacher.config.startswith('mmseg_kd::'):
+        own = Config.fromfile(ROOT / 'configs' / teacher.config.removeprefix('mmseg_kd::'), import_custom_modules=False)
         stem = os.path.splitext(os.path.basename(teacher.config))[0]
         assert teacher.checkpoint == f'work_dirs/{stem}/epoch_{own.train_cfg.max_epochs}.pth'
     else:

@@ -14,14 +14,14 @@ from typing import Iterable, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.config import student_config
+from mmseg_kd.distillers.config import read_config, student_config
 from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.functional import k_by_mass, k_by_ratio
 
@@ -111,7 +111,7 @@ def main() -> None:
         run = read_run(args.config)
         cfg, args.checkpoint = run.config, args.checkpoint or str(run.checkpoint)
     else:
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config, 'config')
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))

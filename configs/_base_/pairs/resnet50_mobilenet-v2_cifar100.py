@@ -2,7 +2,7 @@ _base_ = ['../../cls/vanilla/mobilenet-v2_1xb64_cifar100.py']
 model = dict(
     type='mmseg_kd.DistilledImageClassifier',
     teacher=dict(
-        config='configs/cls/vanilla/resnet50_1xb64_cifar100.py',
+        config='mmseg_kd::cls/vanilla/resnet50_1xb64_cifar100.py',
         checkpoint='work_dirs/resnet50_1xb64_cifar100/epoch_240.pth'))
 # What the papers set for this pair.
 pair = dict(dkd=dict(beta=8.0), gdkd=dict(w1=1.0, w2=8.0), gdkd3=dict(w1=1.0, w2=8.0))
