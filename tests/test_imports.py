@@ -20,7 +20,7 @@ MAY_IMPORT = {
     'export': {'distillers'},
     'visualization': {'functional'},
 }
-ROOMLESS = {'registry', 'safe_load', 'version'}
+ROOMLESS = {'config_names', 'registry', 'safe_load', 'version'}
 
 
 def rooms_imported(path: Path) -> set[str]:

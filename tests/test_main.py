@@ -41,6 +41,9 @@ def test_configs_have_names_from_everywhere(tmp_path, monkeypatch):
     Path('mine.py').write_text(f"_base_ = ['mmseg_kd::{STUDENT}']\nmodel = dict(teacher=dict(checkpoint='mine.pth'))\n")
     mine = Config.fromfile('mine.py')
     assert mine.model.teacher.checkpoint == 'mine.pth'
+    # As if named by its path: mmengine would mark it to be built where mmseg's classes are unknown.
+    expected.model.teacher.checkpoint = 'mine.pth'
+    assert mine.to_dict() == expected.to_dict() and "'_scope_': 'mmseg_kd'" not in str(mine.to_dict())
     # The teacher's config is found wherever the work is done.
     assert get_config(mine.model.teacher.config).model.decode_head.type == 'PSPHead'
 
