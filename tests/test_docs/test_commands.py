@@ -31,6 +31,7 @@ RUN_BY = {
     'python tools/analysis/report.py': 'tests/test_tools/test_report.py',
     'python tools/analysis/walk_segmentors.py': 'tests/test_distillers/test_every_segmentor.py',
     'pip install': 'tools/environment.sh',  # which .ci/run begins with
+    'bash tools/compatibility.sh': 'tests/test_tools/test_compatibility.py',
     'bash tools/test.sh': '.ci/run',
     'bash tools/quickstart.sh': '.ci/run',
 }
