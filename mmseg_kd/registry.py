@@ -38,15 +38,19 @@ class ExtrasRegistry(Registry):
                 import_module(module)
             # A torchvision that was built for another torch raises a RuntimeError.
             except (ImportError, RuntimeError) as error:
+                # No wheel of mmcv on PyPI has its compiled operators, which mmdet cannot do without.
+                ops = ' and mmcv with compiled operators: bash tools/mmcv_with_ops.sh' if extra == 'det' else ''
                 raise ImportError(f'{_SCOPE}.{name} needs the extra "{extra}", which does not import ({error}). '
-                                  f"Install it with: pip install 'mmseg_kd[{extra}]'") from error
+                                  f"Install it with: pip install 'mmseg_kd[{extra}]'{ops}") from error
         return super().get(key)
 
 
 MODELS = ExtrasRegistry(
     'model', parent=MMENGINE_MODELS, scope=_SCOPE,
     locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.models', 'mmseg_kd.distillers'],
-    extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classifier', 'cls')))
+    extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classifier', 'cls'),
+                DistilledSingleStageDetector=('mmseg_kd.distillers.single_stage', 'det'),
+                DistilledTwoStageDetector=('mmseg_kd.distillers.two_stage', 'det')))
 DATASETS = ExtrasRegistry(
     'dataset', parent=MMENGINE_DATASETS, scope=_SCOPE, locations=['mmseg_kd.datasets'],
     extras=dict(Digits=('mmseg_kd.datasets.digits', 'cls'), TinyImageNet=('mmseg_kd.datasets.tiny_imagenet', 'cls')))

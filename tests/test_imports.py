@@ -89,3 +89,18 @@ def test_an_extra_that_is_missing_is_named_and_nothing_else_needs_it():
     for name in ('DistilledImageClassifier', 'Digits'):
         assert f'mmseg_kd.{name} needs the extra "cls", which does not import' in process.stdout
     assert "pip install 'mmseg_kd[cls]'" in process.stdout
+
+
+@pytest.mark.parametrize('absent', ['mmdet', 'mmcv._ext'])
+def test_a_detector_without_what_it_needs_says_how_to_install_it(absent):
+    code = (f'import sys\nsys.modules["{absent}"] = None\n'
+            'from mmengine.registry import MODELS\n'
+            'for stages in ("SingleStage", "TwoStage"):\n'
+            '    try:\n'
+            '        MODELS.build(dict(type=f"mmseg_kd.Distilled{stages}Detector"))\n'
+            '    except ImportError as error:\n'
+            '        print(error)')
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    for stages in ('SingleStage', 'TwoStage'):
+        assert f'mmseg_kd.Distilled{stages}Detector needs the extra "det"' in process.stdout, process.stderr
+    assert "pip install 'mmseg_kd[det]' and mmcv with compiled operators: bash tools/mmcv_with_ops.sh" in process.stdout

@@ -11,7 +11,7 @@ from .channels import fit_features
 from .class_names import check_names
 from .ema_teacher import EmaTeacher
 from .processes import batch_of_all_processes
-from .taps import AUX_LOGITS, check_tap, read_tap
+from .taps import AUX_LOGITS, LOGITS, check_tap, read_tap
 from .teacher import Teacher
 from .teachers import build_teachers
 from .terms import DistillTerm, build_terms
@@ -35,6 +35,12 @@ class Distilled:
 
     #: Registry scope of the library that the student is from.
     scope: str
+    #: Taps that are no modules and that student and teacher have.
+    answers: tuple[str, ...] = (LOGITS, )
+    #: What a term's ``weight`` may be.
+    weights: tuple[str, ...] = ()
+    #: Whether a teacher's logits may come from a cache.
+    reads_cache: bool = False
 
     def _init_distillation(self, teacher: dict | list[dict], distill: dict, dual_head: dict | None,
                            ignore_index: int | None) -> None:
@@ -43,15 +49,18 @@ class Distilled:
         Raises:
             ValueError: a setting does not fit; the message names it.
         """
-        terms = build_terms(distill, ignore_index)
+        if isinstance(teacher, dict) and teacher.get('cache') is not None and not self.reads_cache:
+            raise ValueError('`teacher.cache`: a cache holds the logits of a segmentor; the teacher of another model '
+                             'runs beside it: give `config` and `checkpoint` instead.')
+        terms = build_terms(distill, ignore_index, self.weights)
         self.teachers, self._teacher_weights = build_teachers(teacher, self.scope, self, self.teacher_logits)
         for term in terms.values():
             for tap in term.student_taps:
                 if dual_head is None or tap != AUX_LOGITS:
-                    check_tap(self, tap, term.setting, 'student')
+                    check_tap(self, tap, term.setting, 'student', self.answers)
             for guest in self.teachers:
                 for tap in term.teacher_taps:
-                    check_tap(guest.model, tap, term.setting, 'teacher')
+                    check_tap(guest.model, tap, term.setting, 'teacher', self.answers)
         self._check_classes(terms)
         fit_features(list(terms.values()), self, [guest.model for guest in self.teachers], self.teacher_logits)
         self.distill = nn.ModuleDict(dict(terms=terms))
@@ -128,13 +137,15 @@ class Distilled:
         total.terms = {name: value for name, value in log_vars.items() if 'loss' in name and name != 'loss'}
         return total, log_vars
 
-    def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+    def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list,
+                        *scored) -> dict[str, Tensor]:
         """Run the teachers and compute every term against each of them.
 
         Args:
             student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
             inputs: Images (N, 3, H, W) as the student saw them.
             data_samples: Their data samples with labels.
+            *scored: Of a detector, where its losses were computed; a teacher scores the same positions.
 
         Returns:
             ``distill.loss_<name>`` to a scalar, for each term: the weighted sum over the teachers. While no term counts
@@ -148,12 +159,12 @@ class Distilled:
         # After the stop of every schedule there is nothing to ask a teacher.
         taps = {tap for term in active.values() for tap in term.teacher_taps}
         for index, (teacher, weight) in enumerate(zip(self.teachers, self._teacher_weights, strict=True)):
-            outputs = teacher(inputs, data_samples, taps) if active else {}
+            outputs = teacher(inputs, data_samples, taps, *scored) if active else {}
             for name, term in active.items():
                 theirs = [read_tap(outputs, tap, term.setting, 'teacher') for tap in term.teacher_taps]
                 ours = term.adapted(index, of_student[name], [value.shape[2:] for value in theirs])
                 value = scales[name] * weight * sum(
-                    self._term_loss(term, *pair, data_samples) for pair in zip(ours, theirs, strict=True))
+                    self._term_loss(term, *pair, data_samples, *scored) for pair in zip(ours, theirs, strict=True))
                 losses[name] = losses[name] + value if name in losses else value
         return {f'{TERM_PREFIX}loss_{name}': losses[name] for name in self.terms}
 

@@ -51,9 +51,6 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         super().__init__(*args, **kwargs)
         if not self.with_head:
             raise ValueError('`head`: a distilled classifier needs one, its logits are what is compared; got None.')
-        if isinstance(teacher, dict) and teacher.get('cache') is not None:
-            raise ValueError('`teacher.cache`: a cache holds the logits of a segmentor; the teacher of a classifier '
-                             'runs beside it: give `config` and `checkpoint` instead.')
         self._init_distillation(teacher, distill, dual_head, ignore_index=None)
 
     @staticmethod

@@ -19,7 +19,8 @@ class Renormalize:
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module):
-        self.pad_val = float(getattr(teacher, 'pad_val', 0.))
+        # mmseg's name, or mmengine's, which mmdet has.
+        self.pad_val = float(getattr(teacher, 'pad_val', getattr(teacher, 'pad_value', 0.)))
         self.swap = False
         self.scale = self.shift = None
         if getattr(teacher, 'mean', None) is None:
@@ -56,12 +57,20 @@ class Renormalize:
             inputs = inputs.flip(1)
         outputs = inputs * self.scale.to(inputs) + self.shift.to(inputs)
         for index, sample in enumerate(data_samples or ()):
-            right, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))[1::2]
+            right, bottom = _padding(sample.metainfo)
             if bottom:
                 outputs[index, :, -bottom:, :] = self.pad_val
             if right:
                 outputs[index, :, :, -right:] = self.pad_val
         return outputs
+
+
+def _padding(metainfo: dict) -> tuple[int, int]:
+    """Columns on the right and rows at the bottom that are no image."""
+    if 'batch_input_shape' in metainfo:  # mmdet
+        (height, width), (rows, columns) = metainfo['batch_input_shape'], metainfo['img_shape'][:2]
+        return width - columns, height - rows
+    return metainfo.get('padding_size', (0, 0, 0, 0))[1::2]
 
 
 def swaps_channels(preprocessor: nn.Module) -> bool:

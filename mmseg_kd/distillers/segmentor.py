@@ -30,6 +30,7 @@ class DistilledSegmentor(Distilled):
     """What distilled segmentors share: dense logits against a label map."""
 
     scope = 'mmseg'
+    reads_cache = True
 
     @staticmethod
     def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:

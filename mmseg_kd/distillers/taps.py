@@ -8,16 +8,19 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 
-__all__ = ['AUX_LOGITS', 'LOGITS', 'check_tap', 'is_module', 'module_outputs', 'read_tap']
+__all__ = ['AUX_LOGITS', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'check_tap', 'is_module', 'module_outputs', 'read_tap']
 
 LOGITS = 'logits'
 AUX_LOGITS = 'aux_logits'
+#: Of detectors: distributions over the distances to a box's edges; the mask of each positive proposal.
+BOX_LOGITS = 'box_logits'
+MASK_LOGITS = 'mask_logits'
 _OVERWRITTEN = object()
 
 
 def is_module(tap: str) -> bool:
     """Whether a tap is the output of a module, not logits."""
-    return tap not in (LOGITS, AUX_LOGITS)
+    return tap not in (LOGITS, AUX_LOGITS, BOX_LOGITS, MASK_LOGITS)
 
 
 def _split(tap: str) -> tuple[str, int | None]:
@@ -26,7 +29,7 @@ def _split(tap: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (tap, None)
 
 
-def check_tap(model: nn.Module, tap: str, setting: str, whose: str) -> None:
+def check_tap(model: nn.Module, tap: str, setting: str, whose: str, answers: Collection[str] = (LOGITS, )) -> None:
     """Refuse a tap that ``model`` does not have.
 
     Args:
@@ -34,21 +37,23 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str) -> None:
         tap: What a term reads.
         setting: Name of the term's setting, for the message.
         whose: ``'student'`` or ``'teacher'``.
+        answers: Taps of this kind of model that are no modules.
 
     Raises:
-        ValueError: ``tap`` is neither ``'logits'`` nor the name of a module; the message has the nearest names.
+        ValueError: ``tap`` is none of ``answers`` nor the name of a module; the message has the nearest names.
     """
     names = [name for name, _ in model.named_modules() if name]
     module = _split(tap)[0]
-    if tap == LOGITS or module in names:
+    if tap in answers or module in names:
         return
     if tap == AUX_LOGITS:
         raise ValueError(f"`{setting}`: the {whose} has no 'aux_logits': " + (
             "add dual_head=dict(kind='linear') to the model." if whose == 'student' else
             "only the student has a dual head; write on='aux_logits' or on=('aux_logits', 'logits')."))
     near = difflib.get_close_matches(module, names, n=3, cutoff=0.5) or [name for name in names if '.' not in name]
-    raise ValueError(f"`{setting}`: the {whose} has nothing to read at {tap!r}; expected 'logits' or the name of one "
-                     f'of its modules, for instance {near}. model.named_modules() lists them all.')
+    raise ValueError(f"`{setting}`: the {whose} has nothing to read at {tap!r}; expected "
+                     f"{', '.join(map(repr, answers))} or the name of one of its modules, for instance {near}. "
+                     'model.named_modules() lists them all.')
 
 
 @contextmanager

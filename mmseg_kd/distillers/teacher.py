@@ -33,7 +33,7 @@ class Teacher:
 
     Args:
         model: The built model with its weights.
-        logits: Computes the logits from (model, images (N, 3, H, W)).
+        logits: Computes the logits from (model, images (N, 3, H, W)), or several answers by tap.
         renormalize: Turns the student's images into the teacher's.
         speed: Precision, memory format and compilation.
         has_weights: Whether the weights are trained ones; False: random.
@@ -52,13 +52,14 @@ class Teacher:
         self.classes = classes
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str], *scored) -> dict[str, Tensor]:
         """Run the teacher once.
 
         Args:
             inputs: Images (N, 3, H, W) as the student sees them.
             data_samples: Their data samples; labels are not read.
             taps: What to return: ``'logits'`` and names of modules.
+            *scored: Passed on to ``logits``.
 
         Returns:
             Tap to tensor, without gradient.
@@ -74,7 +75,8 @@ class Teacher:
         # Weights in a precision of their own leave nothing to autocast.
         own = nullcontext() if self.speed.dtype is None else torch.autocast(inputs.device.type, enabled=False)
         with own, module_outputs(self.model, taps) as outputs:
-            outputs[LOGITS] = self._logits(self.model, inputs)
+            answers = self._logits(self.model, inputs, *scored)
+            outputs.update(answers if isinstance(answers, dict) else {LOGITS: answers})
         return outputs
 
     def _settle(self, device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """The distillation terms that a config names."""
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from .taps import AUX_LOGITS, LOGITS, is_module
 
 __all__ = ['DistillTerm', 'build_terms']
 
-_SETTINGS = ('loss', 'on', 'adapter', 'schedule')
+_SETTINGS = ('loss', 'on', 'weight', 'adapter', 'schedule')
 
 
 class DistillTerm(nn.Module):
@@ -25,6 +25,8 @@ class DistillTerm(nn.Module):
         teacher_taps: The same of a teacher, which has no ``'aux_logits'``; one for each of the student's.
         schedule: When it counts; None: always.
         adapter_settings: ``adapter`` of the config; None: features are compared as they are.
+        weight: How positions count beside each other (of detectors, see :mod:`~.positions`); None: as in the student's
+            own loss.
 
     Attributes:
         scale: Factor on the loss: 1, or what :class:`mmseg_kd.engine.DistillScheduleHook` makes of the schedule; None
@@ -33,9 +35,10 @@ class DistillTerm(nn.Module):
     """
 
     def __init__(self, name: str, loss: nn.Module, student_taps: Sequence[str], teacher_taps: Sequence[str],
-                 schedule: Schedule | None = None, adapter_settings: dict | None = None):
+                 schedule: Schedule | None = None, adapter_settings: dict | None = None, weight: str | None = None):
         super().__init__()
         self.name = name
+        self.weight = weight
         self.loss = loss
         self.student_taps = tuple(student_taps)
         self.teacher_taps = tuple(teacher_taps)
@@ -101,12 +104,13 @@ class DistillTerm(nn.Module):
         return sum(0. * value.sum() for value in values)
 
 
-def build_terms(distill: dict, ignore_index: int | None) -> nn.ModuleDict:
+def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str] = ()) -> nn.ModuleDict:
     """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', adapter=None, schedule=None), ...)``.
 
     Args:
         distill: The terms by name.
         ignore_index: The student's ignore label, for losses whose config names none; None: every label counts.
+        weights: What a term's ``weight`` may be, beside None.
 
     Raises:
         ValueError: no terms, a malformed one, or a setting that a term does not know.
@@ -114,10 +118,11 @@ def build_terms(distill: dict, ignore_index: int | None) -> nn.ModuleDict:
     if not isinstance(distill, dict) or not distill:
         raise ValueError(f"`distill`: expected dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...))), got "
                          f"{distill!r}.")
-    return nn.ModuleDict({name: _build_term(name, settings, ignore_index) for name, settings in distill.items()})
+    return nn.ModuleDict({name: _build_term(name, settings, ignore_index, weights)
+                          for name, settings in distill.items()})
 
 
-def _build_term(name: str, settings: dict, ignore_index: int | None) -> DistillTerm:
+def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Collection[str]) -> DistillTerm:
     where = f'distill.{name}'
     if not name.isidentifier():
         raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got '
@@ -128,6 +133,10 @@ def _build_term(name: str, settings: dict, ignore_index: int | None) -> DistillT
     if unknown:
         raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(_SETTINGS)}. Settings of the '
                          'loss itself belong into `loss`.')
+    if settings.get('weight') is not None and settings['weight'] not in weights:
+        expected = f'None or one of {list(weights)}' if weights else 'none, only positions of detectors are weighted'
+        raise ValueError(f"`{where}.weight`: expected {expected}, got {settings['weight']!r}. A factor on the whole "
+                         'term is `loss.loss_weight`.')
     weight = settings['loss'].get('loss_weight', 1.)
     if not math.isfinite(weight) or weight < 0:
         raise ValueError(f'`{where}.loss.loss_weight`: expected a finite number >= 0, got {weight!r}.')
@@ -135,7 +144,8 @@ def _build_term(name: str, settings: dict, ignore_index: int | None) -> DistillT
     if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
     schedule = read_schedule(settings.get('schedule'), where)
-    term = DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule, settings.get('adapter'))
+    term = DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule, settings.get('adapter'),
+                       settings.get('weight'))
     check_adapter(term.adapter_settings, where)
     if term.adapter_settings is not None and term.reads_logits:
         raise ValueError(f'`{where}.adapter`: logits are compared class by class, nothing can stand between them; '

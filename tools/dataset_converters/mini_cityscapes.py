@@ -1,11 +1,13 @@
 """Writes mini-Cityscapes: procedural street scenes in the layout of Cityscapes.
 
     python tools/dataset_converters/mini_cityscapes.py data/mini_cityscapes --num-train 240 --num-val 60 --size 64 128
+
+With --coco also their instances for detectors, in annotations/instances_<split>.json.
 """
 import argparse
 import sys
 
-from mmseg_kd.datasets import generate_mini_cityscapes
+from mmseg_kd.datasets import generate_mini_cityscapes, write_coco_instances
 
 
 def parse_args():
@@ -18,13 +20,18 @@ def parse_args():
                         help='pixels (default 64 128)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same pictures (default %(default)s)')
     parser.add_argument('--workers', type=int, default=1, help='processes that draw (default %(default)s)')
+    parser.add_argument('--coco', action='store_true', help='also write COCO annotations of the instances')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
     try:
-        path = generate_mini_cityscapes(**vars(args))
+        settings = vars(args)
+        coco = settings.pop('coco')
+        path = generate_mini_cityscapes(**settings)
+        if coco:
+            write_coco_instances(path)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     print(f'{path}: {args.num_train} train, {args.num_val} val, {args.num_test} test pictures of '

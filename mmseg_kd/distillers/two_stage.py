@@ -1,0 +1,89 @@
+"""Distilled two-stage detectors: mmdet's, with a teacher."""
+from contextlib import nullcontext
+
+from mmdet.models.detectors import TwoStageDetector
+from torch import Tensor, nn
+
+from mmseg_kd.registry import MODELS
+
+from .box_head import Proposals, check_roi_heads, proposal_positions, roi_answers
+from .detector import DistilledDetector
+from .positions import Positions
+from .taps import LOGITS, MASK_LOGITS, module_outputs
+from .terms import DistillTerm
+
+__all__ = ['DistilledTwoStageDetector']
+
+
+@MODELS.register_module()
+class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
+    """mmdet's ``TwoStageDetector`` (Faster, Mask, Cascade R-CNN), distilled from a teacher while it trains.
+
+    It *is* its student: same parameter names, checkpoints, inference. The teacher's second stage scores the proposals
+    that the student sampled for its own loss (Zhao et al., Decoupled Knowledge Distillation, section 4.2), so anchors
+    and proposals of the two need not agree.
+
+    ``on='logits'`` compares the softmax over classes and background of the sampled proposals, whose target is the class
+    that the student's assigner gave them, or the background (class C); the mean is over the proposals. Of a cascade
+    all stages are compared, each with the teacher's of the same number, and added with the student's own weights of the
+    stages. ``on='mask_logits'`` compares, with ``BinaryKLLoss``, the masks of the positive proposals, each of its
+    class.
+
+    Args:
+        teacher: See :class:`~.segmentor.DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs.
+        distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', weight=None, adapter=None,
+            schedule=None))``; ``on`` is ``'logits'``, ``'mask_logits'``, or names of modules as for segmentors.
+            ``weight`` of ``'logits'`` as in :class:`~.single_stage.DistilledSingleStageDetector`.
+        **kwargs: Arguments of ``TwoStageDetector``.
+
+    Raises:
+        ValueError: teacher, checkpoint or a term does not fit; the message names the setting and the way out.
+    """
+
+    head_name = 'roi_head'
+    scores_are_sigmoid = False
+
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._init_distillation(teacher, distill, dual_head=None, ignore_index=None)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Taps that are no modules."""
+        return (LOGITS, MASK_LOGITS) if self.roi_head.with_mask else (LOGITS, )
+
+    @staticmethod
+    def teacher_logits(model: nn.Module, inputs: Tensor, scored: Proposals | None = None) -> dict[str, Tensor]:
+        """Scores of a two-stage detector in eval mode; see :func:`~.box_head.roi_answers`.
+
+        Args:
+            model: The detector.
+            inputs: Images (N, 3, H, W).
+            scored: The student's proposals; None: the network runs for its features alone.
+        """
+        features = model.extract_feat(inputs)
+        return roi_answers(model.roi_head, features, scored) if scored else {}
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """Losses of the student and of every distillation term.
+
+        Args:
+            inputs: Images (N, 3, H, W).
+            data_samples: Their data samples with ``gt_instances``.
+        """
+        taps = {tap for term in self.terms.values() for tap in term.student_taps}
+        reads_scores = any(term.reads_logits for term in self.terms.values())
+        collected = proposal_positions(self.roi_head, MASK_LOGITS in taps) if reads_scores else nullcontext()
+        with module_outputs(self, taps) as outputs, collected as scored:
+            losses = super().loss(inputs, data_samples)
+        if scored is not None:
+            outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
+        losses.update(self._distill_losses(outputs, inputs, data_samples, scored or ()))
+        return losses
+
+    def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:
+        check_roi_heads(self.roi_head, teacher, term.setting, term.student_tap == MASK_LOGITS)
+
+    @staticmethod
+    def _positions(scored: Proposals) -> dict[str, Positions]:
+        return scored.positions
