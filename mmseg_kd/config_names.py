@@ -14,7 +14,8 @@ def accept_config_names() -> None:
 
     mmengine resolves ``'mmseg::...'`` through the distribution name ``mmsegmentation``, which the maintained
     distribution (onedl-mmsegmentation) does not have; ``mmengine.hub`` would even pip-install the old one over it. The
-    module name is accepted as well and is the same for both distributions. So it is with mmpretrain, mmdet, and this package.
+    module name is accepted as well and is the same for both distributions. So it is with mmpretrain, mmdet, and this
+    package.
 
     What comes from a base ``'mmseg_kd::...'`` would be marked to be built in the scope ``mmseg_kd``, where mmseg's
     classes are not known; as in a base that is named by its path, the config's own ``default_scope`` shall count.
