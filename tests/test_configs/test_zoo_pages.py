@@ -74,9 +74,9 @@ def test_the_column_of_our_settings_is_that_of_the_configs(folder):
     assert {value for key, value in settings.items() if key not in shown} <= {1., 'none', None}
 
 
-@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
-def test_a_page_names_commands_of_files_that_exist(folder):
-    text = (folder / 'README.md').read_text().replace('\\\n', ' ')
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.parent.name)
+def test_a_page_names_commands_of_files_that_exist(page):
+    text = page.read_text().replace('\\\n', ' ')
     commands = re.findall(r'^    (?:bash|python) (\S+) (\S+) (.*)$', text, re.MULTILINE)
     assert [command[0] for command in commands] == ['tools/dist_train.sh', 'tools/dist_train.sh', 'tools/test.py']
     assert all((ROOT / tool).is_file() and (ROOT / config).is_file() for tool, config, _ in commands)
