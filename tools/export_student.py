@@ -8,6 +8,7 @@ nothing is left of an export that differs.
 """
 import argparse
 import logging
+from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
@@ -68,7 +69,7 @@ def main() -> None:
     for name, form in report['forms'].items():
         for attempt in form.get('refused', ()):
             print(f"{name}: not with free {', '.join(attempt['dynamic'])}: {attempt['reason'].splitlines()[0]}")
-    print(f'{args.out}: {", ".join(form["file"] for form in report["forms"].values() if "file" in form)}, export.json')
+    print(f'{args.out}: {", ".join(sorted(path.name for path in Path(args.out).iterdir()))}')
 
 
 if __name__ == '__main__':
