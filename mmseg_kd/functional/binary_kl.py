@@ -56,6 +56,6 @@ def binary_kl_loss(student: Logits,
         >>> binary_kl_loss(torch.zeros(1, 2), torch.tensor([[2., -2.]]))
         tensor(0.8876)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1, as_given=True)
     return fused_or_plain(lambda z, v: binary_kl_map(z, v, temperature=temperature),
                           LossSpec('binary', temperature), student, teacher, valid, weight, reduction)

@@ -62,6 +62,6 @@ def binary_kl_norm_loss(student: Logits,
         >>> binary_kl_norm_loss(torch.zeros(1, 2), torch.tensor([[4., -4.]]))
         tensor(3.4702)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1, as_given=True)
     return fused_or_plain(lambda z, v: binary_kl_norm_map(z, v, temperature=temperature),
                           LossSpec('binary_norm', temperature), student, teacher, valid, weight, reduction)

@@ -246,6 +246,13 @@ def _check_target(target: Any, student: Tensor, ignore_index: Optional[int], of_
     check_labels(target, num_classes, ignore_index)
 
 
+def promoted(student: Logits, teacher: Logits) -> Tuple[Logits, Logits]:
+    """Both in one type, float32 or better."""
+    dtype = torch.promote_types(student.dtype, teacher.dtype)
+    dtype = dtype if dtype == torch.float64 else torch.float32
+    return student.to(dtype), teacher.to(dtype)
+
+
 def checked(student: Logits,
             teacher: Logits,
             target: Optional[Tensor],
@@ -255,7 +262,8 @@ def checked(student: Logits,
             target_for: Optional[str] = None,
             min_classes: int = 2,
             same_channels: bool = True,
-            of_classes: bool = True) -> Tuple[Logits, Logits, Tensor]:
+            of_classes: bool = True,
+            as_given: bool = False) -> Tuple[Logits, Logits, Tensor]:
     """Check the tensors of a call; return both logits in one type, float32 or better, and the valid positions.
 
     Args:
@@ -268,6 +276,7 @@ def checked(student: Logits,
         min_classes: the smallest C that makes sense.
         same_channels: whether C must be the same in both.
         of_classes: whether dimension 1 are the classes of ``target``; channels of features are not.
+        as_given: leave the types as they are, for an operator that can read them.
 
     Raises:
         ValueError: any of these does not hold.
@@ -283,7 +292,5 @@ def checked(student: Logits,
             raise ValueError(f'`weight` must be a tensor, got {type(weight).__name__}; for one factor of the whole '
                              'loss use loss_weight')
         _check_position_map('weight', weight, student)
-    dtype = torch.promote_types(student.dtype, teacher.dtype)
-    dtype = dtype if dtype == torch.float64 else torch.float32
     valid = valid_positions(student.shape, student.device, target, weight, ignore_index)
-    return student.to(dtype), teacher.to(dtype), valid
+    return (student, teacher, valid) if as_given else (*promoted(student, teacher), valid)

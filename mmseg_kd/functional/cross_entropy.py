@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checks import check_labels
+from .kernels import LossSpec
 from .kernels.dispatch import operators_for
 from .upsampled import Logits, Upsampled, at_full_size
 
@@ -47,7 +48,7 @@ def cross_entropy_sum(logits: Logits,
         valid = target != ignore_index
         if isinstance(logits, Upsampled):
             operators = operators_for(logits.logits, logits.logits.detach())
-            if operators is not None:
+            if operators is not None and operators.upsamples(logits, LossSpec('cross_entropy', 1.)):
                 return CrossEntropy(*operators.cross_entropy(logits, target, valid, class_weight))
         full = at_full_size(logits)
         total = F.cross_entropy(full, target, class_weight, ignore_index=ignore_index, reduction='sum')

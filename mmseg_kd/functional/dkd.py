@@ -72,7 +72,8 @@ def dkd_loss(student: Logits,
         >>> dkd_loss(student, teacher, torch.tensor([255]))
         tensor(0.)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dkd_loss')
+    student, teacher, valid = checked(
+        student, teacher, target, weight, ignore_index, target_for='dkd_loss', as_given=True)
     if student.shape[1] == 2:
         warn_once('dkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
 

@@ -139,7 +139,7 @@ def gdkd_loss(student: Logits,
         >>> gdkd_loss(student, teacher, torch.tensor([1]), k=[1, 2, 1, 1])
         tensor(2.2909)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
     check_choice_of_k(k, ratio, k_max, strategy)
     num_classes, rank, boundary = student.shape[1], None, k
     if ratio is not None:

@@ -82,7 +82,7 @@ def gdkd3_loss(student: Logits,
         >>> gdkd3_loss(student, teacher, k=3)
         tensor(2.1157)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
     if isinstance(k, (Tensor, tuple, list)):
         raise ValueError(f'`k` must be one integer for gdkd3_loss, got {k!r}')
     check_k('gdkd3_loss', k, student.shape[1], vanishing_top=2)

@@ -55,7 +55,7 @@ def kd_loss(student: Logits,
         >>> kd_loss(torch.zeros(2, 3), torch.tensor([[4., 0., 0.], [0., 0., 0.]]))
         tensor(0.9863)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
+    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
     spec = None if standardize else LossSpec('all', temperature)
     return fused_or_plain(lambda z, v: kd_map(z, v, temperature=temperature, standardize=standardize).total, spec,
                           student, teacher, valid, weight, reduction)

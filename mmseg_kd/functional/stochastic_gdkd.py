@@ -87,7 +87,7 @@ def stochastic_gdkd_loss(student: Logits,
         tensor(4.8939)
     """
     student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, target_for='stochastic_gdkd_loss')
+        student, teacher, target, weight, ignore_index, target_for='stochastic_gdkd_loss', as_given=True)
     if student.shape[1] == 2:
         warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
                   '`w1` has no effect')

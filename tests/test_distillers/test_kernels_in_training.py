@@ -47,5 +47,5 @@ def test_the_switch_is_read_when_a_loss_is_called(monkeypatch):
     monkeypatch.setenv('MMSEG_KD_KERNELS', 'quick')
     model = build(distilled(segmentor(), segmentor(16, 'PSPHead'))).train()
     data = model.data_preprocessor(batch(), True)
-    with pytest.raises(ValueError, match="MMSEG_KD_KERNELS must be 'auto' or 'naive', got 'quick'"):
+    with pytest.raises(ValueError, match="MMSEG_KD_KERNELS must be 'auto', 'naive' or 'triton', got 'quick'"):
         model.loss(data['inputs'], data['data_samples'])

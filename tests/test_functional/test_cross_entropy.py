@@ -16,12 +16,8 @@ def value_and_gradient(logits, target, align_corners, class_weight):
     return total.detach(), torch.autograd.grad(total, logits, torch.tensor(-.7).to(total))[0], correct
 
 
-@pytest.mark.parametrize('weighted', [False, True])
-@pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize('sizes', SIZES)
-def test_as_torch_in_float64(sizes, align_corners, weighted):
-    logits, _, target, _ = problem(7, *sizes)
-    class_weight = torch.linspace(.5, 3., 7) if weighted else None
+def compare(logits, target, align_corners, weighted):
+    class_weight = torch.linspace(.5, 3., logits.shape[1], device=logits.device) if weighted else None
     total, gradient, correct = value_and_gradient(logits, target, align_corners, class_weight)
     exact = logits.double().requires_grad_()
     full = resized(exact, target.shape[1:], align_corners)
@@ -31,6 +27,14 @@ def test_as_torch_in_float64(sizes, align_corners, weighted):
     assert_close(total.double(), expected.detach(), rtol=2e-6, atol=0)
     assert_close(gradient.double(), expected_gradient, rtol=1e-5, atol=3e-6 * expected_gradient.abs().max().item())
     assert correct == ((full.argmax(1) == target) & (target != 255)).sum()
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('sizes', SIZES)
+def test_as_torch_in_float64(sizes, align_corners, weighted):
+    logits, _, target, _ = problem(7, *sizes)
+    compare(logits, target, align_corners, weighted)
 
 
 def test_the_plain_form_is_the_same(monkeypatch):

@@ -219,7 +219,7 @@ def test_plain_where_it_must_be(calls, monkeypatch):
 def test_the_switch_refuses_other_words(monkeypatch):
     student, teacher, _, _ = problem(7, (2, 30))
     monkeypatch.setenv('MMSEG_KD_KERNELS', 'fast')
-    with pytest.raises(ValueError, match="MMSEG_KD_KERNELS must be 'auto' or 'naive', got 'fast'"):
+    with pytest.raises(ValueError, match="MMSEG_KD_KERNELS must be 'auto', 'naive' or 'triton', got 'fast'"):
         kd_loss(student, teacher)
 
 

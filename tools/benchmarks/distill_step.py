@@ -1,8 +1,10 @@
 """What a distilled training step costs beyond the student's step and the teacher's forward pass.
 
     python tools/benchmarks/distill_step.py [CONFIG] [--size 64 128] [--batch-size 8] [--rounds 20] [--out FILE]
+    python tools/benchmarks/distill_step.py --device cuda
 
-CONFIG is a distilled config (default: the quickstart's DKD); weights and pictures are random, on which no time depends.
+CONFIG is a distilled config (default: the quickstart's DKD, on a GPU also PSPNet R101 -> R18 at 512 x 1024, batch 2);
+weights and pictures are random, on which no time depends, and nothing is downloaded.
 Student alone, teacher alone and the distilled step in several forms take turns, so that whatever else the machine does
 hits them alike. No time is reported unless the forms first give one and the same loss.
 """
@@ -86,38 +88,65 @@ def check(models: dict, data: dict) -> None:
         raise SystemExit(f'no figures: the forms of the step have different losses: {totals}')
 
 
+#: (config, (height, width), batch size)
+QUICKSTART = 'configs/demo/dkd_*mini-cityscapes*.py', (64, 128), 8
+PSPNET = 'configs/seg/dkd/dkd_pspnet-r101-d8_pspnet-r18-d8_*cityscapes-512x1024.py', (512, 1024), 2
+
+
+def measure(path: Path, args: argparse.Namespace) -> dict:
+    """Times of one pair; ``args`` has its size and batch size."""
+    config = Config.fromfile(path).model
+    config.teacher = dict(config=config.teacher.config)
+    config.pretrained = None
+    runs, seconds, peak = runs_of(config, random_batch(args), args), {}, {}
+    on_gpu = args.device.startswith('cuda')
+    for index in range(args.warmup + args.rounds):
+        for name, run in runs.items():
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated() if on_gpu else 0
+            started = time.perf_counter()
+            run()
+            if on_gpu:
+                torch.cuda.synchronize()
+                peak[name] = torch.cuda.max_memory_allocated() - before
+            if index >= args.warmup:
+                seconds.setdefault(name, []).append(time.perf_counter() - started)
+    parts = [a + b for a, b in zip(seconds['student alone'], seconds['teacher alone'], strict=True)]
+    result = dict(config=path.name, size=list(args.size), batch_size=args.batch_size, rounds=args.rounds,
+                  target=TARGET, steps={})
+    print(f'{path.name}, {args.batch_size} x {args.size[0]} x {args.size[1]}')
+    for name, values in seconds.items():
+        # Paired: each turn has one step of each, so a busy machine cancels.
+        ratio = statistics.median(value / part for value, part in zip(values, parts, strict=True))
+        result['steps'][name] = dict(median_s=statistics.median(values), times_student_and_teacher=ratio,
+                                     peak_extra_bytes=peak.get(name))
+        print(f'{name:>32}: {1000 * statistics.median(values):8.1f} ms, x{ratio:.3f} of student + teacher'
+              + (f' (target {TARGET})' if name == 'distilled' else '')
+              + (f', {peak[name] / 2**20:.0f} MiB at its peak' if name in peak else ''), flush=True)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default, = (ROOT / 'configs/demo').glob('dkd_*mini-cityscapes*.py')
-    parser.add_argument('config', nargs='?', default=str(default))
+    parser.add_argument('config', nargs='?', type=Path)
     parser.add_argument('--rounds', type=int, default=20)
     parser.add_argument('--warmup', type=int, default=3)
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--size', type=int, nargs=2, default=(64, 128), metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--batch-size', type=int)
+    parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
     logging.disable(logging.INFO)
-    config = Config.fromfile(args.config).model
-    config.teacher = dict(config=config.teacher.config)
-    runs, seconds = runs_of(config, random_batch(args), args), {}
-    for index in range(args.warmup + args.rounds):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            if args.device.startswith('cuda'):
-                torch.cuda.synchronize()
-            if index >= args.warmup:
-                seconds.setdefault(name, []).append(time.perf_counter() - started)
-    parts = [a + b for a, b in zip(seconds['student alone'], seconds['teacher alone'], strict=True)]
-    result = dict(config=Path(args.config).name, machine=describe_machine(args.device), size=list(args.size),
-                  batch_size=args.batch_size, rounds=args.rounds, target=TARGET, steps={})
-    for name, values in seconds.items():
-        # Paired: each turn has one step of each, so a busy machine cancels.
-        ratio = statistics.median(value / part for value, part in zip(values, parts, strict=True))
-        result['steps'][name] = dict(median_s=statistics.median(values), times_student_and_teacher=ratio)
-        print(f'{name:>32}: {1000 * statistics.median(values):8.1f} ms, x{ratio:.3f} of student + teacher'
-              + (f' (target {TARGET})' if name == 'distilled' else ''))
+    pairs = [QUICKSTART, PSPNET] if args.device.startswith('cuda') else [QUICKSTART]
+    if args.config is not None:
+        pairs = [(args.config, *QUICKSTART[1:])]
+    result = dict(machine=describe_machine(args.device), pairs=[])
+    for config, size, batch_size in pairs:
+        path, = [config] if isinstance(config, Path) else ROOT.glob(config)
+        own = argparse.Namespace(**{**vars(args), 'size': args.size or size,
+                                    'batch_size': args.batch_size or batch_size})
+        result['pairs'].append(measure(path, own))
     print(json.dumps(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))

@@ -2,6 +2,7 @@
 import os
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -18,7 +19,14 @@ def describe_machine(device: str) -> dict:
     return dict(
         device=torch.cuda.get_device_name() if on_gpu else _processor(), cores=os.cpu_count(),
         threads=torch.get_num_threads(), load_average=os.getloadavg()[0], python=platform.python_version(),
-        torch=torch.__version__, commit=commit)
+        torch=torch.__version__, triton=_version('triton'), numba=_version('numba'), commit=commit)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

@@ -1,13 +1,19 @@
 """Time and memory of the losses' operators beside the usual formulation, the plain form and ``torch.compile`` of it.
 
     python tools/benchmarks/operators.py [--losses kd dkd] [--shapes 2x19x512x1024] [--stride 1 8] [--out FILE]
+    python tools/benchmarks/operators.py --device cuda
 
 Forward and backward, on logits of one resolution and (``--stride``) on small logits against labels of that size. All
 variants take turns, round by round, so that whatever else the machine does hits them alike. No speed is printed unless
 the operator first agrees with the plain form in float64. Memory is what one forward and backward pass needs at its peak
-beside its inputs, in a process of its own.
+beside its inputs; on the CPU in a process of its own.
+
+On a GPU a copy of as many bytes as the operator must move (two maps read, one written) takes its turn too, and so does
+the operator as a replayed CUDA graph, which is what the device does without waiting for Python.
 """
 import argparse
+import functools
+import itertools
 import json
 import os
 import statistics
@@ -32,6 +38,15 @@ OURS = dict(
     gdkd=lambda *args, **kwargs: functional.gdkd_loss(*args, k=5, w0=1., w1=2., w2=8., **kwargs),
     binary_kl_norm=functional.binary_kl_norm_loss)
 TEMPERATURE = 4.
+DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
+#: What an operator may differ by from the plain form in float64: rounding of the gradient to its type.
+TOLERANCE = dict(float32=1e-5, bfloat16=1.01 * 2.**-8)
+#: By the kind of device: shapes that fill it, types, losses and the ones among them that are compiled, rounds.
+DEFAULTS = dict(
+    cpu=dict(shapes=['2x19x512x1024', '1x150x512x512'], dtypes=['float32'], losses=list(OURS), compiled=list(OURS),
+             rounds=5),
+    cuda=dict(shapes=['8x19x512x1024', '4x150x512x512', '4x171x512x512'], dtypes=['float32', 'bfloat16'],
+              losses=['dkd', 'gdkd', 'binary_kl_norm'], compiled=['dkd'], rounds=15))
 
 
 def resized(logits: Tensor, size) -> Tensor:
@@ -57,7 +72,7 @@ def variants(name: str, stride: int, with_compile: bool) -> dict:
                     usual=lambda student, teacher, target: usual(student, teacher, target, TEMPERATURE))
         if with_compile:
             # Inside a compiled graph the losses are their plain forms.
-            ways['compiled plain'] = torch.compile(operator, fullgraph=True)
+            ways['compiled plain'] = torch.compile(operator, fullgraph=True, dynamic=False)
         return ways
 
     def at(target):
@@ -69,14 +84,15 @@ def variants(name: str, stride: int, with_compile: bool) -> dict:
         'interpolate + usual': lambda z, v, t: usual(resized(z, at(t)), resized(v, at(t)), t, TEMPERATURE)}
 
 
-def problem(shape: tuple, stride: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+def problem(shape: tuple, stride: int, device: str, dtype: str) -> tuple[Tensor, Tensor, Tensor]:
     """Random logits, as small as ``stride`` says, and labels without an ignored one, which the usual code cannot."""
-    generator = torch.Generator().manual_seed(0)
+    source = dict(generator=torch.Generator(device).manual_seed(0), device=device)
     number, classes, height, width = shape
     small = number, classes, height // stride, width // stride
-    student, teacher = (3 * torch.randn(small, generator=generator) for _ in range(2))
-    target = torch.randint(classes, (number, height, width), generator=generator)
-    return student.to(device).requires_grad_(), teacher.to(device), target.to(device)
+    student, teacher = (3 * torch.randn(small, **source) for _ in range(2))
+    target = torch.randint(classes, (number, height, width), **source)
+    student, teacher = (logits.to(DTYPES[dtype]) for logits in (student, teacher))
+    return student.requires_grad_(), teacher, target
 
 
 def step(way, student: Tensor, teacher: Tensor, target: Tensor) -> None:
@@ -84,9 +100,9 @@ def step(way, student: Tensor, teacher: Tensor, target: Tensor) -> None:
     way(student, teacher, target).backward()
 
 
-def difference(name: str, stride: int, device: str) -> float:
+def difference(name: str, shape: tuple, stride: int, device: str, dtype: str) -> float:
     """Largest relative difference between the operator and the plain form in float64, of value and gradient."""
-    student, teacher, target = problem((2, 19, 64, 96), stride, device)
+    student, teacher, target = problem((2, shape[1], 64, 96), stride, device, dtype)
     way = next(iter(variants(name, stride, False).values()))
     value = way(student, teacher, target)
     gradient, = torch.autograd.grad(value, student)
@@ -100,9 +116,11 @@ def difference(name: str, stride: int, device: str) -> float:
 
 def peak_bytes(name: str, shape: tuple, stride: int, way: str) -> int:
     """Bytes that one step of a variant needs beside its inputs, on the CPU: peak of the resident memory."""
-    student, teacher, target = problem(shape, stride, 'cpu')
+    student, teacher, target = problem(shape, stride, 'cpu', 'float32')
     run = variants(name, stride, way == 'compiled plain')[way]
-    warm = problem((1, *shape[1:2], 16, 32), stride, 'cpu') if stride <= 16 else (student, teacher, target)
+    warm = (student, teacher, target)
+    if stride <= 16:
+        warm = problem((1, *shape[1:2], 16, 32), stride, 'cpu', 'float32')
     step(run, *warm)
 
     def resident(field: str) -> int:
@@ -125,51 +143,119 @@ def memory(name: str, shape: tuple, stride: int, way: str) -> int | None:
     return int(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
-def measure(name: str, shape: tuple, stride: int, args: argparse.Namespace) -> dict:
-    """Seconds and bytes of every variant of one loss at one shape."""
-    tensors = problem(shape, stride, args.device)
-    ways = variants(name, stride, args.compile)
-    seconds = {way: [] for way in ways}
-    for way, run in ways.items():
+def memory_on_gpu(run, tensors: tuple) -> int:
+    """Bytes that one step of a variant needs beside its inputs, at its peak."""
+    tensors[0].grad = None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step(run, *tensors)
+    return torch.cuda.max_memory_allocated() - before
+
+
+def replayed(run, tensors: tuple):
+    """A step as a CUDA graph; a function that replays it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step(run, *tensors)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    tensors[0].grad = None
+    with torch.cuda.graph(graph):
+        run(*tensors).backward()
+    return lambda *_: graph.replay()
+
+
+def seconds_of(run, tensors: tuple, on_gpu: bool) -> float:
+    """One turn; on a GPU between two of its events, with nothing waiting before."""
+    if not on_gpu:
         started = time.perf_counter()
-        step(run, *tensors)
+        run(*tensors)
+        return time.perf_counter() - started
+    torch.cuda.synchronize()
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    run(*tensors)
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last) / 1000
+
+
+def turns(name: str, shape: tuple, stride: int, dtype: str, args: argparse.Namespace, tensors: tuple) -> dict:
+    """What takes turns: functions of (student, teacher, target)."""
+    ways = variants(name, stride, name in args.compiled)
+    runs = {way: functools.partial(step, run) for way, run in ways.items()}
+    if not args.device.startswith('cuda'):
+        return runs
+    first = next(iter(ways))
+    # Warm first: a kernel is not compiled while a graph is recorded.
+    step(ways[first], *tensors)
+    graph = replayed(ways[first], [each.detach().clone().requires_grad_(each.requires_grad) for each in tensors])
+    runs = {first: runs.pop(first), f'{first}, graph': graph, **runs}
+    if stride == 1:
+        entries = 3 * tensors[0].numel() // 2
+        source, copy = (torch.empty(entries, dtype=DTYPES[dtype], device=args.device) for _ in range(2))
+        runs['copy of 3 maps'] = lambda *_: copy.copy_(source)
+    return runs
+
+
+def measure(name: str, shape: tuple, stride: int, dtype: str, args: argparse.Namespace) -> dict:
+    """Seconds and bytes of every variant of one loss at one shape."""
+    on_gpu = args.device.startswith('cuda')
+    tensors = problem(shape, stride, args.device, dtype)
+    runs = turns(name, shape, stride, dtype, args, tensors)
+    seconds = {way: [] for way in runs}
+    for way, run in runs.items():
+        started = time.perf_counter()
+        seconds_of(run, tensors, on_gpu)
         print(f'  {way}: first step {time.perf_counter() - started:.1f} s', flush=True)
     for _ in range(args.rounds):
-        for way, run in ways.items():
-            if args.device != 'cpu':
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            step(run, *tensors)
-            if args.device != 'cpu':
-                torch.cuda.synchronize()
-            seconds[way].append(time.perf_counter() - started)
-    logit_map = 4 * shape[0] * shape[1] * shape[2] * shape[3]
-    rows = {}
-    first = next(iter(ways))
+        for way, run in runs.items():
+            seconds[way].append(seconds_of(run, tensors, on_gpu))
+    logit_map = DTYPES[dtype].itemsize * shape[0] * shape[1] * shape[2] * shape[3]
+    rows, first, ways = {}, next(iter(runs)), variants(name, stride, False)
     for way, values in seconds.items():
-        extra = memory(name, shape, stride, way) if args.device == 'cpu' else None
+        extra = None
+        if not on_gpu:
+            extra = memory(name, shape, stride, way)
+        elif way in ways:
+            extra = memory_on_gpu(ways[way], tensors)
         rows[way] = dict(
             median_s=statistics.median(values), best_s=min(values),
             times_the_operator=statistics.median(a / b for a, b in zip(values, seconds[first], strict=True)),
             peak_extra_maps=None if extra is None else extra / logit_map)
         memory_text = '' if extra is None else f', peak extra memory {extra / logit_map:5.2f} maps'
-        print(f'  {way:>22}: {1000 * rows[way]["median_s"]:8.1f} ms, x{rows[way]["times_the_operator"]:5.2f}'
+        print(f'  {way:>26}: {1000 * rows[way]["median_s"]:8.3f} ms, x{rows[way]["times_the_operator"]:5.2f}'
               f'{memory_text}', flush=True)
+    if 'copy of 3 maps' in rows:
+        for way in (first, f'{first}, graph'):
+            share = rows['copy of 3 maps']['median_s'] / rows[way]['median_s']
+            rows[way]['share_of_copy_bandwidth'] = share
+            print(f'  {way}: {100 * share:.0f} % of the copy bandwidth '
+                  f'({3 * logit_map / rows["copy of 3 maps"]["median_s"] / 1e9:.0f} GB/s)', flush=True)
     return rows
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--losses', nargs='+', choices=list(OURS), default=list(OURS))
-    parser.add_argument('--shapes', nargs='+', default=['2x19x512x1024', '1x150x512x512'], help='NxCxHxW of the labels')
+    parser.add_argument('--losses', nargs='+', choices=list(OURS))
+    parser.add_argument('--shapes', nargs='+', help='NxCxHxW of the labels')
+    parser.add_argument('--dtypes', nargs='+', choices=list(DTYPES), help='of the logits')
     parser.add_argument('--stride', type=int, nargs='+', default=[1, 8],
                         help='of the logits; 1 measures the operator on logits of one resolution')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--no-compile', dest='compile', action='store_false', help='leave torch.compile out')
+    parser.add_argument('--rounds', type=int)
+    parser.add_argument('--compiled', nargs='*', choices=list(OURS), help='losses whose plain form torch.compile takes')
+    parser.add_argument('--no-compile', dest='compiled', action='store_const', const=[], help='leave torch.compile out')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path)
     parser.add_argument('--memory-of', help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name, value in DEFAULTS['cuda' if args.device.startswith('cuda') else 'cpu'].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
 
 def main() -> None:
@@ -179,17 +265,16 @@ def main() -> None:
         print(peak_bytes(args.losses[0], shapes[0], args.stride[0], args.memory_of))
         return
     result = dict(machine=describe_machine(args.device), temperature=TEMPERATURE, rounds=args.rounds, figures=[])
-    for name in args.losses:
-        for stride in args.stride:
-            wrong = difference(name, stride, args.device)
-            if not wrong < 1e-5:
-                raise SystemExit(f'no figures: {name} at stride {stride} differs from the plain form in float64 by '
-                                 f'{wrong}')
-            for shape in shapes:
-                print(f'{name}, labels {"x".join(map(str, shape))}, logits at stride {stride} (checked: {wrong:.1e})',
-                      flush=True)
-                rows = measure(name, shape, stride, args)
-                result['figures'].append(dict(loss=name, shape=shape, stride=stride, difference=wrong, variants=rows))
+    for name, stride, dtype, shape in itertools.product(args.losses, args.stride, args.dtypes, shapes):
+        wrong = difference(name, shape, stride, args.device, dtype)
+        if not wrong < TOLERANCE[dtype]:
+            raise SystemExit(f'no figures: {name} at stride {stride}, {shape[1]} classes, {dtype}, differs from the '
+                             f'plain form in float64 by {wrong}')
+        print(f'{name}, labels {"x".join(map(str, shape))}, logits at stride {stride}, {dtype} (checked: {wrong:.1e})',
+              flush=True)
+        rows = measure(name, shape, stride, dtype, args)
+        result['figures'].append(
+            dict(loss=name, shape=shape, stride=stride, dtype=dtype, difference=wrong, variants=rows))
     print(json.dumps(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))

@@ -10,22 +10,22 @@ __all__ = ['with_gradient']
 class _WithGradient(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, student: Tensor, compute, plain) -> Tensor:
+    def forward(ctx, student: Tensor, compute, plain, scaled) -> Tensor:
         value, ctx.gradient = compute()
-        ctx.student, ctx.compute, ctx.plain = student, compute, plain
+        ctx.student, ctx.compute, ctx.plain, ctx.scaled = student, compute, plain, scaled
         return value
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
         if torch.is_grad_enabled():
-            return _with_graph(ctx, upstream), None, None
+            return _with_graph(ctx, upstream), None, None, None
         if ctx.plain is None:
-            return ctx.gradient * upstream, None, None
+            return ctx.gradient * upstream, None, None, None
         # The one copy is handed over; a second backward pass through the same graph computes it anew.
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             _, gradient = ctx.compute()
-        return (gradient if upstream == 1 else gradient.mul_(upstream)), None, None
+        return ctx.scaled(gradient, upstream), None, None, None
 
 
 def _with_graph(ctx, upstream: Tensor) -> Tensor:
@@ -36,16 +36,24 @@ def _with_graph(ctx, upstream: Tensor) -> Tensor:
     return torch.autograd.grad(ctx.plain(), ctx.student, upstream, create_graph=True)[0]
 
 
-def with_gradient(student: Tensor, compute: Callable[[], Tuple[Tensor, Tensor]],
-                  plain: Optional[Callable[[], Tensor]]) -> Tensor:
+def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
+    return gradient if upstream == 1 else gradient.mul_(upstream)
+
+
+def with_gradient(student: Tensor,
+                  compute: Callable[[], Tuple[Tensor, Tensor]],
+                  plain: Optional[Callable[[], Tensor]],
+                  scaled: Callable[[Tensor, Tensor], Tensor] = _scaled) -> Tensor:
     """The value of ``compute()``, whose gradient with respect to ``student`` is the second thing that it returns.
 
     Args:
         student: what the value depends on.
-        compute: returns (value, gradient of the shape of ``student``), without a graph.
+        compute: returns (value, gradient of the shape of ``student``), without a graph. The gradient may have more
+            digits than ``student``: it is rounded when the factor from above is in it.
         plain: the same value with a graph, for second derivatives; None where a second call of either would not return
             the same.
+        scaled: multiplies a gradient by a scalar, in place if it likes.
     """
     if not (torch.is_grad_enabled() and student.requires_grad):
         return compute()[0]
-    return _WithGradient.apply(student, compute, plain)
+    return _WithGradient.apply(student, compute, plain, scaled)

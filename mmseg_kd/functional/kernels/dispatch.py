@@ -2,31 +2,34 @@
 import functools
 import os
 import warnings
+from importlib.metadata import version
 from typing import Callable, Optional
 
 import torch
 from torch import Tensor
 
+from ..checks import promoted
 from ..joined import mean_divisor
 from ..reduce import reduce_map
 from ..upsampled import Logits, Upsampled, at_full_size
 from .spec import LossSpec
 
-__all__ = ['cpu_operators', 'fused_or_plain', 'kernels_enabled', 'operators_for']
+__all__ = ['cpu_operators', 'fused_or_plain', 'gpu_operators', 'kernels_choice', 'operators_for']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
+OLDEST_TRITON = 3, 6
 
 
-def kernels_enabled() -> bool:
-    """What ``MMSEG_KD_KERNELS`` says: 'auto' (as when it is absent) or 'naive'.
+def kernels_choice() -> str:
+    """What ``MMSEG_KD_KERNELS`` says: 'auto' (as when it is absent), 'naive' or 'triton'.
 
     Raises:
-        ValueError: another word.
+        ValueError: another word; 'triton' without Triton's interpreter, for tensors on the CPU.
     """
     choice = os.environ.get(_SWITCH, 'auto')
-    if choice not in ('auto', 'naive'):
-        raise ValueError(f"the environment variable {_SWITCH} must be 'auto' or 'naive', got {choice!r}")
-    return choice == 'auto'
+    if choice not in ('auto', 'naive', 'triton'):
+        raise ValueError(f"the environment variable {_SWITCH} must be 'auto', 'naive' or 'triton', got {choice!r}")
+    return choice
 
 
 @functools.lru_cache(maxsize=None)
@@ -42,6 +45,28 @@ def cpu_operators():
         return None
 
 
+@functools.lru_cache(maxsize=None)
+def gpu_operators():
+    """The module of the GPU's operators, or None where Triton is missing or too old; said once."""
+    try:
+        if tuple(map(int, version('triton').split('.')[:2])) < OLDEST_TRITON:
+            raise ImportError(f'Triton {version("triton")} is older than {".".join(map(str, OLDEST_TRITON))}')
+        from . import gpu
+        return gpu
+    except ImportError as error:  # the package's metadata is missing, it is old, or it does not import
+        warnings.warn(f'the fast losses for the GPU are off, since Triton cannot be used ({error!r}); the plain ones '
+                      'give the same numbers slowly. It comes with the CUDA builds of torch', stacklevel=2)
+        return None
+
+
+def _gpu_operators_on(device: torch.device):
+    if device.type == 'cpu' and os.environ.get('TRITON_INTERPRET') != '1':
+        raise ValueError(f"{_SWITCH}='triton' takes tensors on the CPU through Triton's interpreter alone: set "
+                         'TRITON_INTERPRET=1 before the process starts, or leave the choice at \'auto\'')
+    operators = gpu_operators()
+    return operators if operators is not None and operators.runs_on(device) else None
+
+
 def _is_plain_tensor(tensor: Tensor) -> bool:
     functorch = torch._C._functorch
     return type(tensor) in (Tensor, torch.nn.Parameter) and not functorch.is_functorch_wrapped_tensor(tensor)
@@ -49,15 +74,20 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
 
 def operators_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None):
     """The module with the operators for these tensors, or None where the plain form must do."""
-    if torch.compiler.is_compiling() or not kernels_enabled():
+    if torch.compiler.is_compiling():
         return None
-    if student.device.type != 'cpu' or student.dtype != torch.float32 or teacher.dtype != torch.float32:
-        return None
-    if student.numel() == 0 or not all(map(_is_plain_tensor, (student, teacher))):
+    choice = kernels_choice()
+    if choice == 'naive' or student.numel() == 0 or not all(map(_is_plain_tensor, (student, teacher))):
         return None
     if weight is not None and weight.requires_grad:
         return None
-    return cpu_operators()
+    if student.device.type == 'cuda' or choice == 'triton':
+        operators = _gpu_operators_on(student.device)
+    elif student.device.type == 'cpu':
+        operators, (student, teacher) = cpu_operators(), promoted(student, teacher)
+    else:
+        return None
+    return operators if operators is not None and operators.covers(student, teacher) else None
 
 
 def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
@@ -72,9 +102,9 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
     """The reduced loss, by an operator where there is one.
 
     Args:
-        plain: computes from (student, teacher) the (N, *) map that defines the loss.
+        plain: computes from (student, teacher) of one type, float32 or better, the (N, *) map that defines the loss.
         spec: the same loss in the operators' words; None where they have none.
-        student, teacher: (N, C, *) logits that have been checked, or logits to be upsampled to that.
+        student, teacher: (N, C, *) logits that have been checked, or logits to be upsampled to that, of any types.
         valid: (N, *) bool.
         weight: (N, *) or None.
         reduction: 'mean', 'sum' or 'none'; a map is left to the plain form.
@@ -84,14 +114,18 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
     operators = None
     if spec is not None and reduction != 'none':
         operators = operators_for(*(getattr(logits, 'logits', logits) for logits in (student, teacher)), weight)
-    # A draw is one number per class and position, so that there is a map of that size all the same.
-    if operators is None or spec.kind == 'random' or not isinstance(student, Upsampled):
+    to_upsample = any(isinstance(logits, Upsampled) for logits in (student, teacher))
+    upsamples = operators is not None and isinstance(student, Upsampled) and operators.upsamples(student, spec)
+    if operators is None or not operators.READS_HALF or to_upsample and not upsamples:
+        student, teacher = promoted(student, teacher)
+    if to_upsample and not upsamples:
         student, teacher = at_full_size(student), at_full_size(teacher)
     if operators is None:
         return reduce_map(plain(student, teacher), valid, weight, reduction)
     divisor = mean_divisor(valid.sum()) if reduction == 'mean' else valid.new_ones((), dtype=torch.float32)
 
     def plain_loss() -> Tensor:
-        return reduce_map(plain(at_full_size(student), at_full_size(teacher)), valid, weight, 'sum') / divisor
+        full = at_full_size(student), at_full_size(teacher)
+        return reduce_map(plain(*promoted(*full)), valid, weight, 'sum') / divisor
 
-    return operators.loss(student, teacher, valid, weight, 1 / float(divisor), target, rank, spec, plain_loss)
+    return operators.loss(student, teacher, valid, weight, divisor, target, rank, spec, plain_loss)

@@ -2,6 +2,6 @@
 
 The first call on a machine compiles for about ten seconds; numba keeps the result on disk.
 """
-from .operators import cross_entropy, loss
+from .operators import READS_HALF, covers, cross_entropy, loss, upsamples
 
-__all__ = ['cross_entropy', 'loss']
+__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'upsamples']

@@ -14,7 +14,9 @@ from . import same_resolution, upsampling
 from .block import BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, Settings
 from .groups import RANDOM, RANK, TARGET
 
-__all__ = ['cross_entropy', 'loss']
+__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'upsamples']
+
+READS_HALF = False  #: whether logits of 16 bits may come as they are
 
 _KINDS = dict(all=0, target=TARGET, rank=RANK, random=RANDOM, binary=BINARY_KL, binary_norm=BINARY_KL_NORM,
               cross_entropy=CROSS_ENTROPY)
@@ -41,6 +43,16 @@ def _settings(spec: LossSpec, num_classes: int) -> Settings:
         keep=np.float32(spec.keep))
 
 
+def covers(student: Tensor, teacher: Tensor) -> bool:
+    """Whether the machine code works on such tensors."""
+    return student.dtype == teacher.dtype == torch.float32
+
+
+def upsamples(student: Upsampled, spec: LossSpec) -> bool:
+    """Whether a loss can be computed without the full map. A draw is one number per class and position anyway."""
+    return spec.kind != 'random'
+
+
 def _positions_last(tensor: Tensor) -> Tensor:
     """(N, C, *) as contiguous (N, C, P); (N, C) as (1, C, N): the positions are what runs fastest."""
     if tensor.dim() == 2:
@@ -55,21 +67,21 @@ def _map_positions_last(tensor: Optional[Tensor], is_flat: bool, dtype) -> Optio
     return tensor.unsqueeze(0) if is_flat else tensor.flatten(1)
 
 
-def loss(student: Logits, teacher: Logits, valid: Tensor, weight: Optional[Tensor], scale: float,
+def loss(student: Logits, teacher: Logits, valid: Tensor, weight: Optional[Tensor], divisor: Tensor,
          target: Optional[Tensor], rank: Optional[Tensor], spec: LossSpec, plain: Callable[[], Tensor]) -> Tensor:
-    """scale times the sum of weight times loss over valid positions.
+    """The sum of weight times loss over valid positions, divided by ``divisor``.
 
     Args:
         student, teacher: (N, C, *) float32 logits, or logits to be upsampled; gradients reach the student.
         valid: (N, *) bool.
         weight: (N, *) factor of each position, or None.
-        scale: factor of all.
+        divisor: scalar.
         target: (N, *) int64, for specs that need one.
         rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
         spec: the loss.
         plain: the same by the plain form, for second derivatives.
     """
-    target = target if spec.needs_target else None
+    target, scale = target if spec.needs_target else None, 1 / float(divisor)
     if isinstance(student, Upsampled):
         value = _upsampled(student, teacher, valid, weight, scale, target, rank, _settings(spec, student.shape[1]))
         return with_gradient(student.logits, value, plain)

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..axis import Axis, axis
 from .arithmetic import jit
 from .block import CROSS_ENTROPY, Settings, block_loss
 from .groups import RANK
 from .interpolation import (
-    Axis,
     Phases,
     add_transposed_phase,
     add_transposed_row,
-    axis,
     phase_of_other_row,
     phase_of_row,
     phases,

@@ -1,0 +1,37 @@
+"""BinaryKL and BinaryKL-Norm of a tile of positions: value and gradient from one visit to the logits."""
+import triton
+import triton.language as tl
+
+from .arithmetic import LN_2, LOG2_E, exp2, log1p_of_exp, logistic
+
+__all__ = ['binary_kl', 'binary_kl_norm']
+
+
+@triton.jit
+def binary_kl(z, v, temperature):
+    """T^2 times each class's divergence, and its derivative; of one part of a tile."""
+    z, v = z / temperature, v / temperature
+    # Both signs turned so that the teacher says no: its own probability keeps its digits.
+    turned = tl.where(v > 0, -1.0, 1.0)
+    z, v = turned * z, -tl.abs(v)
+    no = logistic(v)
+    term = (log1p_of_exp(-tl.abs(z)) - log1p_of_exp(v)) + tl.maximum(z, 0.0) + no * (v - z)
+    # Torch's kernels let the maximum of NaN and 0 be 0.
+    term += 0.0 * z
+    return temperature * temperature * term, temperature * turned * (logistic(z) - no)
+
+
+@triton.jit
+def binary_kl_norm(z, v, temperature):
+    """As :func:`binary_kl`: T^2 log cosh((z - v) / 2T), and T/2 tanh of it."""
+    x = (z - v) * (0.5 / temperature)
+    s, size = x * x, tl.abs(x)
+    # Taylor series in x^2 of log(cosh x) / x^2 and of tanh(x) / x
+    near = s * (1.0 / 2 + s * (-1.0 / 12 + s * (1.0 / 45 + s * (-17.0 / 2520 + s * (31.0 / 14175)))))
+    far = size + (log1p_of_exp(-2.0 * size) - LN_2)
+    term = tl.where(size < 0.4, near, far)
+    near = x * (1.0 + s * (-1.0 / 3 + s * (2.0 / 15 + s * (-17.0 / 315 + s * (62.0 / 2835 + s * (-1382.0 / 155925))))))
+    e = exp2(size * (-2.0 * LOG2_E))
+    far = (1.0 - e) / (1.0 + e)
+    slope = tl.where(size < 0.4, near, tl.where(x < 0, -far, far))
+    return temperature * temperature * term, 0.5 * temperature * slope

@@ -1,0 +1,171 @@
+"""Compile the Triton kernels ahead of time, for GPUs that this machine need not have, and show what they use.
+
+    python tools/benchmarks/compile_kernels.py [--losses kd dkd] [--classes 19 150] [--arch 80 90] [--out FILE]
+
+Every kernel is compiled down to machine code with the very arguments that the operators call it with. Reported are
+registers of a thread, bytes that it spills to memory (there should be none), threads of a program and, for the kernels
+at one resolution, machine instructions per logit, loops counted once. These are facts about the code and no speeds.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+
+os.environ.pop('TRITON_INTERPRET', None)
+
+import torch  # noqa: E402
+import triton  # noqa: E402
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from mmseg_kd.functional.kernels.gpu import same_resolution, scaling, upsampling  # noqa: E402
+from mmseg_kd.functional.kernels.gpu.settings import settings_of  # noqa: E402
+from mmseg_kd.functional.kernels.spec import LossSpec  # noqa: E402
+
+SPECS = {
+    'kd': LossSpec('all', 4.),
+    'dkd': LossSpec('target', 4., 1., (0., 8.)),
+    'gdkd': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, )),
+    'gdkd worst': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, ), strategy='worst'),
+    'gdkd both': LossSpec('rank', 4., 1., (2., 8.), 'both', (5, )),
+    'gdkd by ratio': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, ), ratio=2.),
+    'gdkd3': LossSpec('rank', 4., 1., (0., 2., 8.), boundaries=(1, 4)),
+    'stochastic': LossSpec('random', 4., 1., (0., 0., 8.), keep=.5),
+    'binary_kl': LossSpec('binary', 2.),
+    'binary_kl_norm': LossSpec('binary_norm', 2.),
+    'cross_entropy': LossSpec('cross_entropy', 1.)}
+_TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16', torch.float64: 'fp64',
+          torch.int32: 'i32', torch.int64: 'i64', torch.uint8: 'u8', torch.bool: 'i1'}
+
+
+class Call(NamedTuple):
+    """One launch of a kernel, as it was to be."""
+
+    arguments: Tuple[Any, ...]
+    constants: Dict[str, Any]
+    warps: int
+
+
+class _Recorder:
+    """Takes the place of a kernel in its module and notes how it is called."""
+
+    def __init__(self):
+        self.call: Optional[Call] = None
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, *arguments, num_warps=4, **constants):
+        self.call = Call(arguments, constants, num_warps)
+
+
+def recorded(module, function, *arguments) -> Call:
+    """What ``function(*arguments)`` would call the kernel of ``module`` with."""
+    kernel, module._kernel = module._kernel, _Recorder()
+    try:
+        function(*arguments)
+        return module._kernel.call
+    finally:
+        module._kernel = kernel
+
+
+def source(kernel, call: Call) -> ASTSource:
+    """The kernel specialised by Triton's rules: a 1 is a constant, and what divides by 16 may count on it."""
+    signature, constants, attributes = {}, dict(call.constants), {}
+    for index, (name, value) in enumerate(zip(kernel.arg_names, call.arguments, strict=False)):
+        if isinstance(value, torch.Tensor):
+            signature[name] = '*' + _TYPES[value.dtype]
+        elif isinstance(value, float):
+            signature[name] = 'fp32'
+        elif value == 1:
+            constants[name] = 1
+        else:
+            signature[name] = 'i32'
+        # torch's allocations are aligned.
+        if isinstance(value, torch.Tensor) or isinstance(value, int) and value % 16 == 0:
+            attributes[(index, )] = [['tt.divisibility', 16]]
+    signature.update((name, 'constexpr') for name in constants)
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def used(binary: bytes) -> Dict[str, int]:
+    """Registers of a thread, bytes that it spills, and instructions of the machine code."""
+    tool = str(Path(triton.__file__).parent / 'backends/nvidia/bin/cuobjdump')
+    with tempfile.NamedTemporaryFile(suffix='.cubin') as file:
+        file.write(binary)
+        file.flush()
+        usage, code = (subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+                       for option in ('-res-usage', '-sass'))
+    registers, stack, local = re.search(r'REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)', usage).groups()
+    return dict(registers=int(registers), spilled_bytes=int(stack) + int(local),
+                instructions=len(re.findall(r'^\s+/\*[0-9a-f]{4,}\*/\s+\S', code, re.MULTILINE)))
+
+
+def compiled(module, call: Call, arch: int) -> Dict[str, int]:
+    kernel = triton.compile(source(module._kernel, call), target=GPUTarget('cuda', arch, 32),
+                            options=dict(num_warps=call.warps))
+    return dict(used(kernel.asm['cubin']), threads=32 * call.warps)
+
+
+def calls(args: argparse.Namespace) -> Iterator[Tuple[str, Any, Call, int]]:
+    """Name, module, call, and how many logits a program has (0 where that says nothing)."""
+    one, types = torch.ones(()), {_TYPES[each]: each for each in (torch.float32, torch.bfloat16, torch.float16)}
+    for num_classes in args.classes:
+        for name in args.losses:
+            spec, settings = SPECS[name], settings_of(SPECS[name], num_classes)
+            for kind in args.types:
+                if spec.kind != 'cross_entropy':
+                    logits = torch.zeros(2, num_classes, 256, dtype=types[kind])
+                    valid, target = torch.ones(2, 256, dtype=torch.bool), torch.zeros(2, 256, dtype=torch.int64)
+                    target = target if settings.needs_target else None
+                    call = recorded(same_resolution, same_resolution.loss_and_gradient, logits, logits, valid, None,
+                                    one, target, None, settings, True)
+                    yield (f'{name}, {num_classes} classes, {kind}', same_resolution, call,
+                           num_classes * call.constants['WIDTH'])
+                for stride in args.strides if spec.kind != 'random' else ():
+                    logits = torch.zeros(1, num_classes, 64 // stride, 128 // stride, dtype=types[kind])
+                    valid = torch.ones(1, 64, 128, dtype=torch.bool)
+                    target = torch.zeros(1, 64, 128, dtype=torch.int64) if settings.needs_target else None
+                    weight = torch.ones(num_classes) if spec.kind == 'cross_entropy' else None
+                    teacher = None if spec.kind == 'cross_entropy' else logits
+                    call = recorded(upsampling, upsampling.loss_and_gradient, logits, teacher, (64, 128),
+                                    (False, False), valid, None, weight, one, target, None, settings, True)
+                    yield f'{name}, {num_classes} classes, {kind}, from stride {stride}', upsampling, call, 0
+    values = torch.zeros(4096)
+    yield 'scaling', scaling, recorded(scaling, scaling.scaled, values, one), 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--losses', nargs='+', choices=list(SPECS), default=list(SPECS))
+    parser.add_argument('--classes', type=int, nargs='+', default=[19, 150, 171])
+    parser.add_argument('--types', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
+    parser.add_argument('--strides', type=int, nargs='*', default=[8])
+    parser.add_argument('--arch', type=int, nargs='+', default=[80, 90], help='compute capability, 90 for Hopper')
+    parser.add_argument('--out', type=Path)
+    args = parser.parse_args()
+    rows, spilled = [], False
+    for name, module, call, logits in calls(args):
+        for arch in args.arch:
+            row = dict(kernel=name, arch=arch, **compiled(module, call, arch))
+            if logits:
+                row['instructions_per_logit'] = round(row['instructions'] * row['threads'] / logits, 1)
+            spilled |= row['spilled_bytes'] > 0
+            rows.append(row)
+            print(f'{name:>48}, sm_{arch}: {row["registers"]:3} registers, {row["spilled_bytes"]} bytes spilled, '
+                  f'{row["threads"]} threads' + (f', {row["instructions_per_logit"]} instructions per logit'
+                                                 if logits else ''), flush=True)
+    result = dict(triton=triton.__version__, torch=torch.__version__, kernels=rows)
+    print(json.dumps(result))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1))
+    sys.exit('some kernels spill registers' if spilled else 0)
+
+
+if __name__ == '__main__':
+    main()
