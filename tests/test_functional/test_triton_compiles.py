@@ -1,21 +1,22 @@
 """Kernels that only the interpreter has seen may not compile: they are compiled for GPUs that need not be here."""
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from tiny import ROOT
 
-triton = pytest.importorskip('triton', reason='Triton is not installed (it is part of the extra "dev" on Linux)')
+pytest.importorskip('triton', reason='Triton is not installed (it is part of the extra "dev" on Linux)')
 
 
-@pytest.mark.parametrize('arguments', [
-    ['--losses', 'dkd', 'gdkd3', '--classes', '19', '--types', 'bf16', '--arch', '80'],
-    ['--losses', 'gdkd by ratio', 'binary_kl', 'stochastic', '--classes', '150', '--types', 'fp32', '--strides',
-     '--arch', '90']], ids=lambda arguments: arguments[-1])
-def test_kernels_compile_and_spill_no_registers(arguments, tmp_path):
+def test_kernels_compile_and_spill_no_registers(tmp_path):
+    """The kernels with the most code; all of them are compiled by the tool's own defaults, which takes a while."""
     environment = {name: value for name, value in os.environ.items() if name != 'TRITON_INTERPRET'}
-    done = subprocess.run([sys.executable, 'tools/benchmarks/compile_kernels.py', *arguments], cwd=ROOT, text=True,
-                          capture_output=True, env={**environment, 'TRITON_CACHE_DIR': str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, 'tools/benchmarks/compile_kernels.py', '--losses', 'gdkd both', '--classes', '19', '--types',
+         'bf16'], cwd=ROOT, text=True, capture_output=True, env={**environment, 'TRITON_CACHE_DIR': str(tmp_path)})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f'sm_{arguments[-1]}' in done.stdout and ' 0 bytes spilled' in done.stdout
+    for kernel in ('bf16', 'stride 8', 'scaling'):
+        for arch in (80, 90):
+            assert re.search(rf'{kernel}, sm_{arch}: +[0-9]+ registers, 0 bytes spilled', done.stdout), done.stdout

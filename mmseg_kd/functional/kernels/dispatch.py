@@ -122,7 +122,9 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
         student, teacher = at_full_size(student), at_full_size(teacher)
     if operators is None:
         return reduce_map(plain(student, teacher), valid, weight, reduction)
-    divisor = mean_divisor(valid.sum()) if reduction == 'mean' else valid.new_ones((), dtype=torch.float32)
+    # On a CPU the sum of a map of truth values makes it one of int64 first, a tenth of a map of 19 logits.
+    divisor = torch.count_nonzero(valid)
+    divisor = mean_divisor(divisor) if reduction == 'mean' else torch.ones_like(divisor)
 
     def plain_loss() -> Tensor:
         full = at_full_size(student), at_full_size(teacher)
