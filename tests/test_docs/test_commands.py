@@ -21,6 +21,7 @@ RUN_BY = {
     'python tools/cache_teacher.py': 'tests/test_tools/test_cache_teacher.py',
     'python tools/export_student.py': 'tests/test_export/test_plain.py',
     'python -m': 'tests/test_release.py',
+    'python tools/benchmarks/compile_kernels.py': 'tests/test_functional/test_triton_compiles.py',
     'python tools/check_dataset.py': 'tests/test_tools/test_check_dataset.py',
     'python tools/dataset_converters/mini_cityscapes.py': 'tests/test_tools/test_mini_cityscapes.py',
     'python tools/torchvision_beside_cpu_torch.py': 'tests/test_tools/test_torchvision_beside_cpu_torch.py',
