@@ -75,5 +75,5 @@ def _padding(metainfo: dict) -> tuple[int, int]:
 
 def swaps_channels(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor turns BGR into RGB, or the other way."""
-    # mmengine's and mmseg's name, or mmpretrain's.
-    return bool(getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'to_rgb', False))
+    # mmengine's name, that of mmsegmentation 1.2, mmpretrain's.
+    return any(getattr(preprocessor, name, False) for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))

@@ -2,6 +2,7 @@
 import functools
 import http.server
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from tiny import batch, build, build_part, distilled, preprocessor, segmentor
 
 from mmseg_kd.distillers.config import read_config, student_config
-from mmseg_kd.distillers.normalization import Renormalize
+from mmseg_kd.distillers.normalization import Renormalize, swaps_channels
 from mmseg_kd.distillers.weights import read_weights
 
 PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
@@ -214,6 +215,13 @@ def test_teacher_sees_what_its_own_preprocessor_makes(theirs):
     renormalize = Renormalize(ours, own)
     assert not renormalize.is_identity
     torch.testing.assert_close(renormalize(got['inputs'], got['data_samples']), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['_channel_conversion', 'channel_conversion', 'to_rgb'])
+def test_swapped_channels_are_seen_in_every_librarys_preprocessor(name):
+    """mmengine's, mmsegmentation 1.2's and mmpretrain's name for it."""
+    assert swaps_channels(SimpleNamespace(**{name: True})) is True
+    assert swaps_channels(SimpleNamespace(**{name: False})) is False and swaps_channels(SimpleNamespace()) is False
 
 
 def test_equal_preprocessors_share_the_images():
