@@ -2,18 +2,18 @@
 # Every method against the student alone on photographs of streets (CamVid in Cityscapes' layout), and a table:
 #
 #   bash tools/analysis/camvid_study.sh DATA [--seeds "0 1 2"] [--methods "kd cwd dkd gdkd dgkd dhkd"] [--iters 400]
-#       [--cached "kd cwd"] [--longer "450 850"] [--out work_dirs/camvid_study]
+#       [--cached "kd cwd"] [--longer "850"] [--out work_dirs/camvid_study]
 #
-# DATA: folder with leftImg8bit/ and gtFine/. --cached: methods that also learn from an offline teacher. --longer: iterations of
-# the student alone that take the time of a distilled run, from an offline teacher and with one at hand
-# (tools/benchmarks/distill_step.py measures the ratio). Environment: PYTHON. Runs that are done are not repeated.
+# DATA: folder with leftImg8bit/ and gtFine/. --cached: methods that also learn from an offline teacher (default: none).
+# --longer: iterations of the student alone that take the time of a distilled run (tools/benchmarks/distill_step.py measures
+# the ratio). Environment: PYTHON. Runs that are done are not repeated.
 set -euo pipefail
-usage="usage: $0 DATA [--seeds \"0 1 2\"] [--methods \"kd dkd\"] [--iters 400] [--cached \"kd\"] [--longer \"450 850\"] [--out DIR]"
+usage="usage: $0 DATA [--seeds \"0 1 2\"] [--methods \"kd dkd\"] [--iters 400] [--cached \"kd\"] [--longer \"850\"] [--out DIR]"
 [ $# -gt 0 ] && [ -d "$1/leftImg8bit" ] || { echo "$usage: DATA must hold leftImg8bit/ and gtFine/" >&2; exit 2; }
 data=$(realpath "$1")
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-python=${PYTHON:-python} seeds="0 1 2" methods="kd cwd dkd gdkd dgkd dhkd" cached="kd cwd" iters=400 longer="450 850"
+python=${PYTHON:-python} seeds="0 1 2" methods="kd cwd dkd gdkd dgkd dhkd" cached="" iters=400 longer="850"
 out=work_dirs/camvid_study
 while [ $# -gt 0 ]; do
     case $1 in
