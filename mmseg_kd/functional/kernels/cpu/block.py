@@ -7,7 +7,8 @@ from .arithmetic import jit
 from .binary import binary_kl_block, binary_kl_norm_block
 from .cross_entropy import cross_entropy_block
 from .grouped import grouped_block
-from .groups import assign_groups
+from .groups import TARGET, assign_groups
+from .one_set import one_set_block
 
 __all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'CROSS_ENTROPY', 'Settings', 'block_loss', 'block_width']
 
@@ -50,6 +51,10 @@ def block_loss(student, teacher, group, target, boundaries, draws, settings, fac
         binary_kl_block(student, teacher, settings.temperature, factor, loss)
     elif settings.kind == BINARY_KL_NORM:
         binary_kl_norm_block(student, teacher, settings.temperature, factor, loss)
+    elif settings.kind <= TARGET and settings.reverse == 0:
+        # All classes, or all but the target.
+        one_set_block(student, teacher, target, settings.kind == TARGET, settings.temperature, settings.w_between,
+                      settings.w_within[settings.kind], factor, loss)
     else:
         assign_groups(group, teacher, settings.kind, target, boundaries, settings.largest, settings.leading,
                       settings.ratio, settings.temperature, draws, settings.keep)

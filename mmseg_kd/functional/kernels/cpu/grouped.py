@@ -9,7 +9,7 @@ import numpy as np
 
 from .arithmetic import exp, inlined, jit, log
 
-__all__ = ['grouped_block']
+__all__ = ['grouped_block', 'kl_term']
 
 _ONE, _ZERO, _LOWEST = np.float32(1), np.float32(0), np.float32(-np.inf)
 _HALF, _NEAR = np.float32(.5), np.float32(.75)
@@ -94,13 +94,13 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
             teacher[c, b] -= shift[b]
         if forward != _ZERO:
             for b in range(width):
-                per_v[b] = _kl_term(exp_v[c, b], student[c, b], teacher[c, b])
+                per_v[b] = kl_term(exp_v[c, b], student[c, b], teacher[c, b])
             for b in range(width):
                 loss[b] += forward * weight[b] * per_v[b]
         if reverse != _ZERO:
             _own(mean_cross, cross, group[c])
             for b in range(width):
-                per_v[b] = _kl_term(student[c, b], exp_v[c, b], -teacher[c, b])
+                per_v[b] = kl_term(student[c, b], exp_v[c, b], -teacher[c, b])
             for b in range(width):
                 loss[b] += reverse * weight[b] * per_v[b]
             for b in range(width):
@@ -154,7 +154,7 @@ def _all_but_certain(c, probability, group, gradient, certain, rest):
 
 
 @inlined
-def _kl_term(p, q, d):
+def kl_term(p, q, d):
     """p d - p + q for d = log(p / q), never negative; by its series where the three would cancel."""
     near = d * d * (_S2 + d * (_S3 + d * (_S4 + d * (_S5 + d * (_S6 + d * (_S7 + d * (_S8 + d * _S9)))))))
     far = p * d + (q - p)
@@ -250,7 +250,7 @@ def _between(lead_z, lead_v, sum_z, sum_v, temperature, log_ratio, mass_differen
         for b in range(width):
             log_mass_v[g, b] -= log_mass_z[g, b]
         for b in range(width):
-            log_mass_v[g, b] = _kl_term(mass_v[g, b], mass_z[g, b], log_mass_v[g, b])
+            log_mass_v[g, b] = kl_term(mass_v[g, b], mass_z[g, b], log_mass_v[g, b])
         for b in range(width):
             loss[b] += log_mass_v[g, b]
     _mass_differences(mass_z, mass_v)
