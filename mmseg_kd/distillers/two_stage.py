@@ -20,7 +20,7 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
     """mmdet's ``TwoStageDetector`` (Faster, Mask, Cascade R-CNN), distilled from a teacher while it trains.
 
     It *is* its student: same parameter names, checkpoints, inference. The teacher's second stage scores the proposals
-    that the student sampled for its own loss (Zhao et al., Decoupled Knowledge Distillation, section 4.2), so anchors
+    that the student sampled for its own loss (as the detection code of Zhao et al., CVPR 2022, DKD), so anchors
     and proposals of the two need not agree.
 
     ``on='logits'`` compares the softmax over classes and background of the sampled proposals, whose target is the class

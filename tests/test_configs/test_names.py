@@ -10,7 +10,8 @@ from tiny import ROOT
 from zoo import read
 
 CLASSIFIERS = sorted((ROOT / 'configs/cls').rglob('*.py'))
-DEMOS = sorted((ROOT / 'configs/demo').glob('*.py'))
+#: Those of detectors are in test_detection_configs.py.
+DEMOS = sorted(path for path in (ROOT / 'configs/demo').glob('*.py') if 'gfl' not in path.stem)
 PREFIX = r'(?:(?P<method>[a-z0-9-]+)_(?P<teacher>[a-z0-9-]+)_)?(?P<student>[a-z0-9_-]+)_'
 #: method, teacher, student, GPUs x pictures on each, data; or a network alone.
 OF_CLASSIFIERS = re.compile(PREFIX + r'(?P<gpus>\d)xb(?P<batch>\d+)_(?P<data>[a-z0-9-]+)')

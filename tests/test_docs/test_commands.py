@@ -33,6 +33,7 @@ RUN_BY = {
     'python tools/analysis/walk_segmentors.py': 'tests/test_distillers/test_every_segmentor.py',
     'pip install': 'tools/environment.sh',  # which .ci/run begins with
     'bash tools/compatibility.sh': 'tests/test_tools/test_compatibility.py',
+    'bash tools/mmcv_with_ops.sh': 'tools/detection_environment.sh',
     'bash tools/test.sh': '.ci/run',
     'bash tools/quickstart.sh': '.ci/run',
 }

@@ -12,10 +12,11 @@ def run(*args):
 
 def test_generates_and_refuses(tmp_path):
     out = tmp_path / 'mini'
-    done = run(out, '--num-train', 3, '--num-val', 2, '--size', 32, 64, '--seed', 1, '--workers', 2)
+    done = run(out, '--num-train', 3, '--num-val', 2, '--size', 32, 64, '--seed', 1, '--workers', 2, '--coco')
     assert done.returncode == 0, done.stderr
     assert '3 train, 2 val, 0 test pictures of 32x64' in done.stdout
     assert len(list(out.glob('leftImg8bit/*/*/*.png'))) == 5
+    assert {path.name for path in (out / 'annotations').iterdir()} == {'instances_train.json', 'instances_val.json'}
 
     refused = run(out, '--num-train', 4, '--num-val', 2, '--size', 32, 64)
     assert refused.returncode == 1

@@ -1,0 +1,25 @@
+# GFL for pictures of 64x128: ResNet-18 a quarter as wide, levels of stride 4 to 32.
+width = 16
+norm_cfg = dict(type='BN', requires_grad=True)
+model = dict(
+    type='GFL',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
+        pad_size_divisor=32),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=width, base_channels=width, num_stages=4, out_indices=(0, 1, 2, 3),
+        norm_cfg=norm_cfg, style='pytorch'),
+    neck=dict(
+        type='FPN', in_channels=[width, 2 * width, 4 * width, 8 * width], out_channels=2 * width, num_outs=4,
+        norm_cfg=norm_cfg),
+    bbox_head=dict(
+        type='GFLHead', num_classes=3, in_channels=2 * width, stacked_convs=1, feat_channels=2 * width,
+        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
+        anchor_generator=dict(
+            type='AnchorGenerator', ratios=[1.], octave_base_scale=4, scales_per_octave=1, strides=[4, 8, 16, 32]),
+        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2., loss_weight=1.),
+        loss_dfl=dict(type='DistributionFocalLoss', loss_weight=0.25), reg_max=8,
+        loss_bbox=dict(type='GIoULoss', loss_weight=2.)),
+    train_cfg=dict(assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1, debug=False),
+    test_cfg=dict(
+        nms_pre=300, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=50))

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/fcos-r101_fcos-r50_coco.py', '../../_base_/distill/binary_kl_coco.py']
+model = dict(distill={{_base_.distill}})

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/retinanet-r101_retinanet-r50_coco.py', '../../_base_/distill/dkd_dense_coco.py']
+model = dict(distill={{_base_.distill}})
