@@ -32,8 +32,8 @@ def covers(student: Tensor, teacher: Tensor) -> bool:
 
 def upsamples(student: Upsampled, spec: LossSpec) -> bool:
     """Whether a loss can be computed without the full map. A draw is one number per class and position anyway."""
-    return spec.kind != 'random' and upsampling.upsamples(student.shape[1], tuple(student.logits.shape[2:]),
-                                                          tuple(student.size), student.align_corners)
+    return spec.kind != 'random' and upsampling.upsamples(tuple(student.logits.shape[2:]), tuple(student.size),
+                                                          student.align_corners)
 
 
 @functools.lru_cache(maxsize=None)

@@ -1,9 +1,9 @@
 """Shapes of tiles: how many classes and positions one program holds, and with how many warps."""
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
-__all__ = ['MOST_CLASSES', 'MOST_CLASSES_UPSAMPLED', 'Tiling', 'same_resolution_tiling', 'upsampling_tiling']
+__all__ = ['MOST_CLASSES', 'Tiling', 'same_resolution_tiling', 'upsampling_tiling']
 
-MOST_CLASSES, MOST_CLASSES_UPSAMPLED = 512, 256
+MOST_CLASSES = 256
 
 
 class Tiling(NamedTuple):
@@ -15,33 +15,31 @@ class Tiling(NamedTuple):
     warps: int
 
 
-def _parts(num_classes: int) -> Tuple[int, int]:
+def _tiling(num_classes: int, most_rows: int, narrowest: int) -> Tiling:
+    """A thread has up to ``most_rows`` classes of one position; other threads have the rest."""
     head = 1 << max((num_classes - 1).bit_length() - 1, 0)
-    return head, 1 << max(num_classes - head - 1, 0).bit_length()
+    tail = 1 << max(num_classes - head - 1, 0).bit_length()
+    sharing = 1
+    while head + tail > most_rows * sharing:
+        sharing *= 2
+    width = max(narrowest, 128 // sharing)
+    return Tiling(head, tail, width, sharing * width // 32)
 
 
 def same_resolution_tiling(num_classes: int) -> Tiling:
     """Tiles whose classes stay in registers.
 
-    The lanes of a warp are neighbouring positions, so that a warp reads and writes whole lines of memory. Up to 32
-    classes a thread holds one position, so that sums over its classes need nobody else; more are shared by warps, 16
-    to 32 for each. A thread holds about four numbers per class at a time, which leaves registers for several programs
-    on a multiprocessor to hide one another's waiting.
+    The lanes of a warp are neighbouring positions, so that a warp reads and writes whole lines of memory (half a line
+    beyond 192 classes). Up to about 24 classes a thread holds one position, so that sums over its classes need nobody
+    else; more are shared by warps. A thread holds about eight numbers per class at a time and may have 255.
     """
-    head, tail = _parts(num_classes)
-    sharing = max(1, head // 16)
-    together = max(1, 4 // sharing)
-    return Tiling(head, tail, 32 * together, sharing * together)
+    return _tiling(num_classes, 24, 32 if num_classes <= 192 else 16)
 
 
 def upsampling_tiling(num_classes: int) -> Tiling:
-    """As :func:`same_resolution_tiling`, for a thread that holds six numbers more per class, of 8 to 16 classes.
+    """As :func:`same_resolution_tiling`, for a thread that holds six numbers more per class.
 
     These are two rows of the student, the teacher and the gradient. The small maps are read from caches, where half a
-    warp of neighbours does as well as a whole one, and a program of fewer threads may have more registers for each.
+    warp of neighbours does as well as a whole one.
     """
-    head, tail = _parts(num_classes)
-    if num_classes > 64:
-        return Tiling(head, tail, 16, head // 16)
-    sharing = max(1, head // 8)
-    return Tiling(head, tail, 32 * (4 // sharing), 4)
+    return _tiling(num_classes, 10, 16)

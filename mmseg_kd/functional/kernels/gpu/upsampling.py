@@ -22,7 +22,7 @@ from torch import Tensor
 from .geometry import CELL_LIMIT, cells, outputs_of_a_cell, places
 from .settings import Settings
 from .tile import at_class, classes_of, tile_loss
-from .tiling import MOST_CLASSES_UPSAMPLED, Tiling, upsampling_tiling
+from .tiling import Tiling, upsampling_tiling
 
 __all__ = ['Work', 'loss_and_gradient', 'upsamples', 'work_of']
 
@@ -209,9 +209,9 @@ def work_of(num_classes: int, small: Tuple[int, int], size: Tuple[int, int], ali
     return Work(tiling._replace(width=lanes), lanes // phases, phases, min(bands, small[0] + 1))
 
 
-def upsamples(num_classes: int, small: Tuple[int, int], size: Tuple[int, int], align_corners: bool) -> bool:
+def upsamples(small: Tuple[int, int], size: Tuple[int, int], align_corners: bool) -> bool:
     """Whether the kernel covers this geometry."""
-    return num_classes <= MOST_CLASSES_UPSAMPLED and outputs_of_a_cell(small[1], size[1], align_corners) <= CELL_LIMIT
+    return outputs_of_a_cell(small[1], size[1], align_corners) <= CELL_LIMIT
 
 
 def loss_and_gradient(student: Tensor, teacher: Optional[Tensor], size: Tuple[int, int],
