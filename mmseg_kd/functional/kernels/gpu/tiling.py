@@ -39,7 +39,7 @@ def same_resolution_tiling(num_classes: int) -> Tiling:
 def upsampling_tiling(num_classes: int) -> Tiling:
     """As :func:`same_resolution_tiling`, for a thread that holds six numbers more per class.
 
-    These are two rows of the student, the teacher and the gradient. The small maps are read from caches, where half a
-    warp of neighbours does as well as a whole one.
+    These are two rows of the student, the teacher and the gradient. The small maps are read from caches, where a part
+    of a warp's lanes as neighbours does as well as all; more than 256 threads would have too few registers each.
     """
-    return _tiling(num_classes, 10, 16)
+    return _tiling(num_classes, 10, 16 if num_classes <= 160 else 8)
