@@ -3,7 +3,7 @@
 #
 #   [PYTHON=python3.10] bash tools/compatibility.sh FOLDER REQUIREMENT ... [-- ARGUMENT OF PYTEST ...]
 #
-#   bash tools/compatibility.sh .venv_oldest torch==2.5.0
+#   bash tools/compatibility.sh .venv_oldest torch==2.6.0
 #   bash tools/compatibility.sh .venv_upstream torch==2.13.0 mmengine==0.10.7 mmsegmentation==1.2.2 mmcv==2.1.0
 #
 # Without mmcv among the requirements the maintained distributions are installed, as constraints.txt names them. mmcv

@@ -19,7 +19,7 @@ def check_installed(formats: list[str]) -> None:
     """Refuse formats whose packages are not there, before any work is done.
 
     Raises:
-        ImportError: the extra is not installed, or torch is too old; the message has the command.
+        ImportError: the extra is not installed; the message has the command.
         ValueError: there is no such format.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -31,9 +31,6 @@ def check_installed(formats: list[str]) -> None:
     if missing:
         raise ImportError(f'`--onnx` needs the extra "export", of which {", ".join(missing)} '
                           f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'mmseg_kd[export]'")
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5):
-        raise ImportError(f'`--onnx` needs torch 2.5 or newer, which exports through torch.export; this is '
-                          f"{torch.__version__}: pip install 'torch>=2.5'")
 
 
 def save_onnx(graph: nn.Module, example: Tensor, dynamic: tuple[int, ...], path: Path, notes: dict) -> None:
@@ -93,9 +90,8 @@ def load_program(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _program(graph: nn.Module, example: Tensor, dynamic: tuple[int, ...]) -> torch.export.ExportedProgram:
-    # What sizes a network takes (no map may shrink to nothing) torch finds out itself, from 2.6 on.
-    sizes = {axis: getattr(torch.export.Dim, 'AUTO', None) or torch.export.Dim(_AXES[axis], min=1 if axis == 0 else 64)
-             for axis in dynamic}
+    # What sizes a network takes (no map may shrink to nothing) torch finds out itself.
+    sizes = {axis: torch.export.Dim.AUTO for axis in dynamic}
     with torch.no_grad():
         return torch.export.export(graph, (example, ), dynamic_shapes={INPUT: sizes or None})
 
