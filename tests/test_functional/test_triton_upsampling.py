@@ -22,9 +22,10 @@ def test_every_kind(case, interpolated, triton_kernels):  # noqa: F811
     assert len(triton_kernels) == 1
 
 
-#: Bands of one and of several rows, one and several segments, maps of one row, a map larger than the labels.
+#: Bands of one and of several rows, several programs along both axes, maps of one row, a map larger than the labels.
 @pytest.mark.parametrize('sizes,align_corners', [
-    (((5, 6), (5, 6), (10, 24)), (False, False)), (((4, 5), (3, 3), (16, 20)), (False, False)),
+    (((4, 17), (4, 17), (8, 136)), (False, False)), (((5, 6), (5, 6), (10, 24)), (False, False)),
+    (((4, 5), (3, 3), (16, 20)), (False, False)),
     (((2, 3), (4, 6), (8, 24)), (True, True)), (((9, 5), (4, 7), (11, 17)), (False, True)),
     (((1, 1), (2, 1), (7, 9)), (True, True)), (((6, 5), (3, 4), (4, 3)), (False, False)),
     (((2, 41), (2, 41), (1, 333)), (False, False)), (((2, 3), (2, 3), (9, 17)), (True, True))])
