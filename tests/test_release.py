@@ -33,8 +33,9 @@ def distributions(tmp_path_factory):
     folder = tmp_path_factory.mktemp('dist')
     # A copy: setuptools leaves its work in the tree that it builds.
     tree = folder / 'checkout'
-    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(
-        '.git', '.venv*', 'data', 'work_dirs', 'build', 'dist', '*.egg-info', '.pytest_cache', '.hypothesis', 'runs'))
+    beside = shutil.ignore_patterns('.git', '.venv*', 'data', 'work_dirs', 'build', 'dist', '*.egg-info', '.*_cache')
+    shutil.copytree(ROOT, tree, symlinks=True,
+                    ignore=lambda parent, names: beside(parent, names) if Path(parent) == ROOT else ())
     # What a used checkout has lying about.
     for name in ('work_dirs/run/iter_1.pth', 'configs/work_dirs/x.pth', 'mmseg_kd/functional/__pycache__/a.nbi',
                  'tools/__pycache__/train.cpython-311.pyc', 'tests/data/a.png'):
