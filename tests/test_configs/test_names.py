@@ -89,7 +89,8 @@ def test_a_name_says_what_the_config_contains(path):
     if teacher.config.startswith('mmpretrain::'):
         assert teacher.config == f'mmpretrain::{PUBLISHED[name["teacher"]]}.py' and name['data'] == 'in1k'
     else:
-        assert_is(read(ROOT / teacher.config), name['teacher'], name['data'])
+        assert teacher.config.startswith('mmseg_kd::')
+        assert_is(read(ROOT / 'configs' / teacher.config.removeprefix('mmseg_kd::')), name['teacher'], name['data'])
 
 
 @pytest.mark.parametrize('path', [path for path in CLASSIFIERS if path.parent.name != 'vanilla'],
