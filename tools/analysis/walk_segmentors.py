@@ -12,13 +12,12 @@ import io
 import re
 import textwrap
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import mmengine
 import mmseg
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
@@ -47,6 +46,7 @@ _ROW = re.compile(r'^\| (\w+) \| `([^`]+)` \| (.+) \| (.+) \|$', re.MULTILINE)
 _DISTILLED = dict(EncoderDecoder='DistilledEncoderDecoder', CascadeEncoderDecoder='DistilledCascadeEncoderDecoder')
 # What of an error's text tells why, in the table's words.
 _REASONS = (
+    ('without a dense map of class logits', 'it has no map of logits: terms on features alone'),
     (r"mmcv\._ext|mmcv\.ops|CrissCrossAttention|PSAMask|point_sample|compiled", 'needs mmcv with compiled operators'),
     (r"mmdet|BaseModule.__init__\(\) got an unexpected keyword", 'needs mmdet, and that mmcv with compiled operators'),
     (r"mmpretrain", 'needs mmpretrain: `pip install mmseg_kd[cls]`'),
@@ -75,7 +75,9 @@ def network(config: str, side: int) -> dict:
     model['pretrained'] = None
     model.setdefault('data_preprocessor', {})['size'] = (side, side)
     model['data_preprocessor'].pop('size_divisor', None)
-    model['test_cfg'] = dict(mode='whole')
+    # Sliding windows are set aside; what else a head wants to know stays.
+    kept = {key: value for key, value in (model.get('test_cfg') or {}).items() if key not in ('crop_size', 'stride')}
+    model['test_cfg'] = dict(kept, mode='whole')
     return _without_sync_bn(model)
 
 
@@ -112,7 +114,8 @@ def step(student: dict, teacher: dict, classes: int, side: int) -> None:
         type=f'mmseg_kd.{_DISTILLED[kind]}', teacher=dict(config=dict(model=teacher)),
         distill=dict(kd=dict(loss=dict(type='mmseg_kd.KDLoss'))))
     with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(settings).train()
+        # Some heads read their settings as attributes.
+        model = MODELS.build(ConfigDict(settings)).train()
     samples = []
     for _ in range(2):
         sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, classes, (1, side, side))),
@@ -185,7 +188,9 @@ def page(rows: dict[str, dict[str, str]]) -> str:
         'without weights, in one distilled forward and backward pass on two random images: as the student of a tiny '
         f'FCN, and as its teacher. {counts["student"]} work as student, {counts["teacher"]} as teacher. Made by '
         f'`python tools/analysis/walk_segmentors.py --out docs/segmentors.md` with torch {torch.__version__}, mmcv '
-        f'{mmcv_version}, mmengine {mmengine.__version__} and {"" if find_spec("mmpretrain") else "no "}mmpretrain.')
+        f'{mmcv_version} and mmengine {mmengine.__version__}, each in the environment that it needs: convnext and '
+        'poolformer want mmpretrain; ccnet, psanet, point_rend and san an mmcv with compiled operators, maskformer and '
+        'mask2former mmdet besides.')
     lines = ['# Which segmentors work', '',
              *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False), '',
              '| family | config | as student | as teacher |', '| --- | --- | --- | --- |']
@@ -195,7 +200,7 @@ def page(rows: dict[str, dict[str, str]]) -> str:
     query = (
         'MaskFormer and Mask2Former classify masks, not pixels: as teachers they give the logarithm of their per-pixel '
         'class scores as logits (`mmseg_kd/distillers/class_scores.py` says what that leaves out), tested through '
-        "mmseg's own `predict` on made-up queries, for want of mmdet; as students they have no map of logits, so terms "
+        "mmseg's own `predict` on made-up queries; as students they have no map of logits, so terms "
         'on features alone, and no dual head. The backbones of convnext and poolformer are those of mmpretrain.')
     lines += ['', *textwrap.wrap(query, 120, break_long_words=False, break_on_hyphens=False)]
     return '\n'.join(lines) + '\n'
