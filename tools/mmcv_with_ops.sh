@@ -25,13 +25,13 @@ if [ -z "$wheel" ]; then
     mkdir -p "$folder"
     partial=$(mktemp -d "$folder/partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
-    # The build looks at the torch of the environment itself, so nothing is isolated; its setup.py still wants
-    # pkg_resources, which setuptools had until 81.
+    # The build looks at the torch of the environment itself, so nothing is isolated; mmcv's pyproject.toml wants
+    # setuptools 77 or newer, its setup.py pkg_resources, which setuptools had until 81.
     "$python" -m venv --system-site-packages "$partial/venv"
     "$python" -c 'import site, sysconfig; print(sysconfig.get_paths()["purelib"])' > \
         "$("$partial/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/base.pth"
     build="$partial/venv/bin/python"
-    "$build" -m pip install -q 'setuptools<81' wheel ninja psutil
+    "$build" -m pip install -q --upgrade 'setuptools>=77,<81' wheel ninja psutil
     # -g0: without debugging symbols, which are 98 % of the library.
     PATH="$partial/venv/bin:$PATH" MMCV_WITH_OPS=1 FORCE_CUDA=$([ -n "${CUDA_HOME:-}" ] && echo 1 || echo 0) \
         CFLAGS=-g0 CXXFLAGS=-g0 MAX_JOBS=${MAX_JOBS:-$(nproc)} "$build" -m pip wheel -v --no-cache-dir \
