@@ -28,7 +28,8 @@ if [ -z "$wheel" ]; then
     # The build looks at the torch of the environment itself, so nothing is isolated; mmcv's pyproject.toml wants
     # setuptools 77 or newer, its setup.py pkg_resources, which setuptools had until 81.
     "$python" -m venv --system-site-packages "$partial/venv"
-    "$python" -c 'import site, sysconfig; print(sysconfig.get_paths()["purelib"])' > \
+    # All folders of packages, since an environment may lie on top of another.
+    "$python" -c 'import sys; print(*(path for path in sys.path if path.endswith("site-packages")), sep="\n")' > \
         "$("$partial/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/base.pth"
     build="$partial/venv/bin/python"
     "$build" -m pip install -q --upgrade 'setuptools>=77,<81' wheel ninja psutil
@@ -37,6 +38,9 @@ if [ -z "$wheel" ]; then
         CFLAGS=-g0 CXXFLAGS=-g0 MAX_JOBS=${MAX_JOBS:-$(nproc)} "$build" -m pip wheel -v --no-cache-dir \
         --no-build-isolation --no-deps --no-binary onedl-mmcv "onedl-mmcv==$version" -w "$partial" \
         > "$folder/build.log" 2>&1 || { tail -n 20 "$folder/build.log" >&2; exit 1; }
+    # Without torch in sight mmcv builds itself without operators, and is content.
+    [ -z "$(ls "$partial"/onedl_mmcv-*-none-any.whl 2> /dev/null)" ] || {
+        echo "mmcv was built without operators; see $folder/build.log" >&2; exit 1; }
     # Whole or not at all: another process may look.
     mv "$partial"/onedl_mmcv-*.whl "$folder/"
     wheel=$(ls "$folder/onedl_mmcv-$version-"*.whl)
