@@ -7,6 +7,11 @@ os.environ.setdefault('OMP_NUM_THREADS', '2')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
+
+# Triton reads this once, when whichever test first imports it; without a GPU its kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @pytest.fixture(scope='session')

@@ -29,7 +29,7 @@ if [ -z "$wheel" ]; then
     # setuptools 77 or newer, its setup.py pkg_resources, which setuptools had until 81.
     "$python" -m venv --system-site-packages "$partial/venv"
     # All folders of packages, since an environment may lie on top of another.
-    "$python" -c 'import sys; print(*(path for path in sys.path if path.endswith("site-packages")), sep="\n")' > \
+    "$python" -c 'import sys; print(*(path for path in sys.path if path.endswith(("site-packages", "dist-packages"))), sep="\n")' > \
         "$("$partial/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/base.pth"
     build="$partial/venv/bin/python"
     "$build" -m pip install -q --upgrade 'setuptools>=77,<81' wheel ninja psutil

@@ -1,15 +1,8 @@
-"""Where the Triton kernels are tested: on a GPU where there is one, else on the CPU in Triton's interpreter.
-
-Import it before anything that imports Triton, which reads the variable once.
-"""
-import os
-
+"""Where the Triton kernels are tested: on a GPU where there is one, else on the CPU in Triton's interpreter."""
 import pytest
 import torch
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-if DEVICE == 'cpu':
-    os.environ['TRITON_INTERPRET'] = '1'
 pytest.importorskip('triton', reason='Triton is not installed (it is part of the extra "dev" on Linux)')
 
 
