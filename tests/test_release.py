@@ -90,6 +90,9 @@ def python(distributions, tmp_path_factory):
     # Links of an editable install are not followed from here.
     paths = [sysconfig.get_path('purelib'), *(path for path in sys.path if path.endswith('site-packages'))]
     (site / 'dependencies.pth').write_text('\n'.join(dict.fromkeys(paths)))
+    # Nor is what starts with the interpreter (tools/torchvision_beside_cpu_torch.py).
+    for start in Path(paths[0]).glob('torchvision_beside_cpu_torch.pth'):
+        (site / start.name).write_text(start.read_text())
     run(sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps', '--no-index', distributions[1],
         cwd=folder)
     return python

@@ -41,7 +41,7 @@ def build_model(args: argparse.Namespace, path: Path = CONFIG):
     config = Config.fromfile(path).model
     if 'dual_head' in config:
         config.dual_head.kind = args.kind
-    config.teacher = dict(config=str(ROOT / config.teacher.config))
+    config.teacher = dict(config=config.teacher.config)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(config)

@@ -127,7 +127,9 @@ def _larger(a, b):
 @jit
 def _between(z_one, v_one, lead_z, lead_v, sum_z, sum_v, per_t, more, loss):
     """Divergence of the masses of {one} and the set (``loss``), and the set's mass less the teacher's (``more``)."""
-    for b in range(loss.shape[0]):
+    width = loss.shape[0]
+    smaller_z, smaller_v, sign = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    for b in range(width):
         top_z, top_v = _larger(z_one[b], lead_z[b]), _larger(v_one[b], lead_v[b])
         z_log, v_log = (z_one[b] - top_z) * per_t, (v_one[b] - top_v) * per_t
         z_rest, v_rest = (lead_z[b] - top_z) * per_t, (lead_v[b] - top_v) * per_t
@@ -140,4 +142,9 @@ def _between(z_one, v_one, lead_z, lead_v, sum_z, sum_v, per_t, more, loss):
         loss[b] = (kl_term(v_mass, z_mass, v_log - z_log - log_ratio)
                    + kl_term(v_others, z_others, of_others - log_ratio))
         # Of two masses that sum to 1 the smaller one has kept its digits.
-        more[b] = z_others - v_others if v_mass > v_others else v_mass - z_mass
+        smaller_z[b] = z_others if v_mass > v_others else z_mass
+        smaller_v[b] = v_others if v_mass > v_others else v_mass
+        sign[b] = _ONE if v_mass > v_others else -_ONE
+    # Not in the loop above: a difference that is fused with its products is not 0 where they are equal.
+    for b in range(width):
+        more[b] = sign[b] * (smaller_z[b] - smaller_v[b])
