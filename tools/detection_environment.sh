@@ -9,8 +9,9 @@ wanted=$(cd "$root" && cat .venv/.made constraints.txt tools/mmcv_with_ops.sh to
 if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
     echo "== installing into .venv-det"
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    # Behind what .venv-det has itself.
-    echo "$base" > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/zz_base.pth"
+    # Behind what .venv-det has itself; with what .venv starts (tools/torchvision_beside_cpu_torch.py).
+    echo "import site; site.addsitedir('$base')" \
+        > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/zz_base.pth"
     bash "$root/tools/mmcv_with_ops.sh" "$venv/bin/python"
     # mmdet's own requirements name packages that it needs for augmentations alone and that hold numpy back.
     "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-deps onedl-mmdetection pycocotools \
