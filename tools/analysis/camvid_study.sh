@@ -33,9 +33,7 @@ student=fcn_r18-w16-d8_camvid-120x160 pair=pspnet-r18-w32-d8_fcn-r18-w16-d8_camv
 camvid() {  # camvid NAME CONFIG ITERATIONS SEED [key=value ...]
     local name=$1 config=$2 iters=$3 seed=$4
     shift 4
-    train "$name" "$config" train_dataloader.dataset.data_root="$data" val_dataloader.dataset.data_root="$data" \
-        test_dataloader.dataset.data_root="$data" train_cfg.max_iters="$iters" train_cfg.val_interval="$iters" \
-        default_hooks.checkpoint.interval="$iters" param_scheduler.0.end="$iters" randomness.seed="$seed" "$@"
+    train_on "$data" "$iters" "$name" "$config" randomness.seed="$seed" "$@"
 }
 
 camvid teacher pspnet_r18-w32-d8_camvid-120x160 $teacher_iters 0

@@ -29,9 +29,8 @@ case " $tasks " in *" seg "*)
     seg() {  # seg NAME CONFIG ITERATIONS key=value ...
         local name=$1 config=$2 iters=$3
         shift 3
-        train "$name" "$config" train_dataloader.dataset.data_root="$data" val_dataloader.dataset.data_root="$data" \
-            test_dataloader.dataset.data_root="$data" train_cfg.max_iters="$iters" train_cfg.val_interval=50 \
-            default_hooks.checkpoint.interval=50 param_scheduler.0.end="$iters" optim_wrapper.optimizer.lr=2e-3 "$@"
+        train_on "$data" "$iters" "$name" "$config" train_cfg.val_interval=50 default_hooks.checkpoint.interval=50 \
+            optim_wrapper.optimizer.lr=2e-3 "$@"
     }
     seg seg_teacher pspnet_r18-w32-d8_mini-cityscapes-64x128 1500
     teacher=model.teacher.checkpoint=$out/seg_teacher/iter_1500.pth
