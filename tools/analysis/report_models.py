@@ -3,14 +3,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmseg_kd.distillers.config import plain_settings, read_config
-from mmseg_kd.distillers.weights import read_weights
+from mmseg_kd.distillers.config import read_config
 from mmseg_kd.evaluation.runs import Run, read_run
-from mmseg_kd.registry import MODELS
+from mmseg_kd.export.plain import build_plain
 
 __all__ = ['Member', 'cast', 'load', 'named_runs']
 
@@ -104,9 +101,5 @@ def _same(member: Member, checkpoint: Path) -> bool:
 
 def load(member: Member, device: str) -> nn.Module:
     """Build a member's plain model with its weights, for inference."""
-    scope = member.config.get('default_scope', 'mmseg')
-    import_modules_from_strings([f'{scope}.models'])
-    with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(plain_settings(member.config, scope))
-    model.load_state_dict(read_weights(str(member.checkpoint), 'checkpoint'))
-    return model.eval().to(device)
+    model, _ = build_plain(member.config, str(member.checkpoint))
+    return model.to(device)
