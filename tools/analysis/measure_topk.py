@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
-from mmseg.registry import MODELS
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.config import read_config, student_config
+from mmseg_kd.distillers.config import read_config
 from mmseg_kd.evaluation.runs import read_run
+from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio
 
 
@@ -115,9 +115,7 @@ def main() -> None:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = MODELS.build(student_config(cfg.model))
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
-    model.eval().to(args.device)
+    model = build_plain(cfg, args.checkpoint)[0].to(args.device)
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
 
     distributions, positions = mean_distributions(model, first_images(loader, args.images), args.temperature)
