@@ -1,11 +1,16 @@
 """CWD: where in the image each channel looks."""
 from typing import Optional
 
+import torch
 from torch import Tensor
 
-from .checks import checked, loss_function
+from .checks import checked, operator_loss_function
 from .grouped import kl_terms, masked_log_softmax
+from .joined import mean_divisor
+from .kernels.channelwise import channelwise_loss
+from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
+from .upsampled import at_full_size
 
 
 def cwd_map(student: Tensor, teacher: Tensor, valid: Tensor, *, temperature: float) -> Tensor:
@@ -18,7 +23,7 @@ def cwd_map(student: Tensor, teacher: Tensor, valid: Tensor, *, temperature: flo
     return temperature**2 * kl_terms(log_p, log_q, member).mean(2).view_as(valid)
 
 
-@loss_function
+@operator_loss_function
 def cwd_loss(student: Tensor,
              teacher: Tensor,
              target: Optional[Tensor] = None,
@@ -61,8 +66,17 @@ def cwd_loss(student: Tensor,
         tensor(1.7751)
     """
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    if student.dim() < 3:
+    if len(student.shape) < 3:
         raise ValueError('`student` must be (N, C, *) with positions for cwd_loss, whose distributions run over them, '
                          f'got shape {tuple(student.shape)}; for (N, C) use KDLoss')
-    values = cwd_map(student, teacher, valid, temperature=temperature)
-    return reduce_map(values, valid, weight, reduction, count=valid.flatten(1).any(1).sum())
+    count = valid.flatten(1).any(1).sum()
+
+    def plain(reduction: str = reduction) -> Tensor:
+        values = cwd_map(at_full_size(student), at_full_size(teacher), valid, temperature=temperature)
+        return reduce_map(values, valid, weight, reduction, count=count)
+
+    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
+    if reduction == 'none' or student.dtype == torch.float64 or not may_fuse(*small, weight):
+        return plain()
+    divisor = mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)
+    return channelwise_loss(student, teacher, valid, weight, divisor, temperature, lambda: plain('sum') / divisor)

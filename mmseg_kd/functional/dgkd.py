@@ -1,28 +1,21 @@
 """DGKD: DKD, and a term that keeps the gradients of its two parts apart."""
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from .checks import check_settings, checked, loss_function, warn_once
+from .checks import check_settings, checked, operator_loss_function, warn_once
+from .coupling import CouplingSettings, coupling_map, norm_over_batch, part_gradients, relative_distance
 from .dkd import dkd_map
-from .grouped import GroupedKL, group_log_probs
+from .grouped import GroupedKL
 from .grouping import target_and_rest
-from .joined import over_batch
+from .joined import mean_divisor
+from .kernels import LossSpec, fused_or_plain
+from .kernels.coupling import coupling_loss
+from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
 from .standardize import z_score
-
-# Two gradients that differ by less than this everywhere are one: float32 probabilities do not
-# resolve it, and the division by its square would only amplify rounding.
-SAME_GRADIENT = 1e-15
-
-
-class PartGradients(NamedTuple):
-    """Closed forms per position; all (N, C, *)."""
-
-    target: Tensor  #: d(T^2 TCKD) / dz
-    non_target: Tensor  #: d(T^2 NCKD) / dz
-    direction: Tensor  #: J^T (target - non_target), J its derivative by z; a constant
+from .upsampled import at_full_size
 
 
 class DGKDMap(NamedTuple):
@@ -31,59 +24,6 @@ class DGKDMap(NamedTuple):
     total: Tensor
     dkd: GroupedKL
     coupling: Tensor  #: -epsilon m / mean(m), capped
-
-
-def part_gradients(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> PartGradients:
-    r"""Gradients of the two parts of DKD with respect to the student's logits, of checked tensors.
-
-    With u the student's probability of the target minus the teacher's, q and p their distributions over the other
-    classes (0 at the target), e the one-hot target:
-
-    .. math:: \partial (T^2 \, TCKD) / \partial z = T u (e - q), \qquad
-              \partial (T^2 \, NCKD) / \partial z = T (q - p)
-
-    Both can be differentiated once more by autograd, so no double backward is needed.
-    """
-    groups = target_and_rest(student, target)
-    z = group_log_probs(student, groups, 2, temperature)
-    v = group_log_probs(teacher, groups, 2, temperature)
-    is_target = groups == 0
-    q, p = (part.within[1].exp().masked_fill(is_target, 0.) for part in (z, v))
-    mass_z, mass_v = z.mass.exp(), v.mass.exp()
-    # Through the smaller of the two masses: the difference of two numbers near 1 has lost its digits.
-    u = torch.where(v.mass[:, 0] > v.mass[:, 1], mass_v[:, 1] - mass_z[:, 1], mass_z[:, 0] - mass_v[:, 0])
-    u = u.unsqueeze(1)
-    apart = is_target.to(q.dtype) - q
-    first, second = temperature * u * apart, temperature * (q - p)
-
-    with torch.no_grad():
-        difference = first - second
-        along_q = (q * difference).sum(1, keepdim=True)
-        both = mass_z[:, :1] * mass_z[:, 1:]
-        direction = both * (difference * apart).sum(1, keepdim=True) * apart - (1 + u) * q * (difference - along_q)
-    return PartGradients(first, second, direction)
-
-
-def _norm(values: Tensor, valid: Tensor) -> Tensor:
-    # The square of a float32 has its place in float64, so that one part alone keeps its norm exactly.
-    norm = values.detach().masked_fill(~valid.unsqueeze(1), 0.).norm()
-    return over_batch(norm.double().square()).sqrt().to(norm.dtype)
-
-
-def coupling_map(gradients: PartGradients, valid: Tensor) -> Tuple[Tensor, Tensor]:
-    r"""m_i / stop_gradient(mean of m over valid positions), (N, *), and the size of its gradient.
-
-    m_i is the mean over classes of the squared difference between the two gradients at position i.
-    """
-    difference = (gradients.target - gradients.non_target).masked_fill(~valid.unsqueeze(1), 0.)
-    # Both m_i and its mean are taken in units of the largest difference, whose square could leave the range.
-    unit = over_batch(difference.detach().abs().amax() if difference.numel() else difference.new_zeros(()), 'max')
-    same = unit < SAME_GRADIENT
-    unit = unit.masked_fill(same, 1.)
-    m = (difference / unit).square().mean(1)
-    mean = (over_batch(m.detach().sum()) / over_batch(valid.sum()).clamp(min=1)).masked_fill(same, 1.)
-    size = 2 / (mean * unit**2 * difference.shape[1]) * _norm(gradients.direction, valid)
-    return (m / mean).masked_fill(same, 0.), size.masked_fill(same, 0.)
 
 
 def dgkd_map(student: Tensor,
@@ -102,19 +42,12 @@ def dgkd_map(student: Tensor,
         everything = torch.ones_like(student, dtype=torch.bool)
         student, teacher, standardize = z_score(student, everything), z_score(teacher, everything), None
     dkd = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
-    gradients = part_gradients(student, teacher, target, temperature)
-    ratio, size = coupling_map(gradients, valid)
-    if cap is not None:
-        with torch.no_grad():
-            limit = cap * _norm(alpha * gradients.target + beta * gradients.non_target, valid)
-            size = abs(epsilon) * size
-            ratio_kept = torch.where(size > limit, limit / size.masked_fill(size == 0, 1.), 1.)
-        ratio = ratio * ratio_kept
-    coupling = -epsilon * ratio
+    coupling = coupling_map(student, teacher, target, valid,
+                            CouplingSettings(alpha, beta, epsilon, temperature, cap))
     return DGKDMap(dkd.total + coupling, dkd, coupling)
 
 
-@loss_function
+@operator_loss_function
 def dgkd_loss(student: Tensor,
               teacher: Tensor,
               target: Optional[Tensor] = None,
@@ -172,10 +105,26 @@ def dgkd_loss(student: Tensor,
     student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dgkd_loss')
     if student.shape[1] == 2:
         warn_once('dgkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
-    terms = dgkd_map(
-        student, teacher, target, valid,
-        alpha=alpha, beta=beta, epsilon=epsilon, temperature=temperature, cap=cap, standardize=standardize)
-    return reduce_map(terms.total, valid, weight, reduction)
+
+    def plain() -> DGKDMap:
+        return dgkd_map(
+            at_full_size(student), at_full_size(teacher), target, valid,
+            alpha=alpha, beta=beta, epsilon=epsilon, temperature=temperature, cap=cap, standardize=standardize)
+
+    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
+    is_map = len(student.shape) > 2  # (N, C) logits are small
+    if (standardize or reduction == 'none' or student.dtype == torch.float64 or not is_map
+            or not may_fuse(*small, weight)):
+        return reduce_map(plain().total, valid, weight, reduction)
+    count = torch.count_nonzero(valid)
+    divisor = mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)
+    dkd = fused_or_plain(
+        lambda z, v: dkd_map(z, v, target, alpha=alpha, beta=beta, temperature=temperature).total,
+        LossSpec('target', temperature, alpha, (0., beta)), student, teacher, valid, weight, 'sum', target) / divisor
+    coupling = coupling_loss(student, teacher, target, valid, weight, divisor,
+                             CouplingSettings(alpha, beta, epsilon, temperature, cap),
+                             lambda: reduce_map(plain().coupling, valid, weight, 'sum') / divisor)
+    return dkd + coupling
 
 
 @torch.no_grad()
@@ -227,8 +176,8 @@ def dgkd_diagnostics(student: Tensor,
     others = student.masked_fill(is_target, 0.)
     mean_other = others.sum(1) / (student.shape[1] - 1)
     centred = (first - first.mean(1, keepdim=True)) * (second - second.mean(1, keepdim=True))
-    size = abs(epsilon) * coupling_map(gradients, valid)[1]
-    dkd_size = _norm(alpha * first + beta * second, valid)
+    size = abs(epsilon) * relative_distance(gradients, valid)[1]
+    dkd_size = norm_over_batch(alpha * first + beta * second, valid)
     return dict(
         gradient_cosine=mean((first * second).sum(1) / product.masked_fill(product == 0, 1.)),
         gradient_covariance=mean(centred.mean(1)),

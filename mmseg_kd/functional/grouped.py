@@ -62,9 +62,13 @@ def kl_terms(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:
     p, where the quotient could overflow and the difference is exact enough.
     """
     difference = (log_p - log_q).masked_fill(~member, 0.)
-    p, q = log_p.exp(), log_q.exp()
+    return kl_summands(log_p.exp(), log_q.exp(), difference).masked_fill(~member, 0.)
+
+
+def kl_summands(p: Tensor, q: Tensor, difference: Tensor) -> Tensor:
+    """:func:`kl_terms` of probabilities, and ``difference`` = log(p / q), wherever that is finite."""
     excess = torch.where(difference < -1, q - p, p * torch.expm1(-difference.clamp(min=-1)))
-    return (p * difference + excess).masked_fill(~member, 0.)
+    return p * difference + excess
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:

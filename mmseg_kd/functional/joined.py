@@ -1,6 +1,6 @@
 """Means over a batch whose parts lie in several processes."""
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Callable, Optional, Tuple
 
 from torch import Tensor
@@ -34,6 +34,11 @@ def joined_batch(combine: Combine, number: int) -> Iterator[None]:
         yield
     finally:
         _parts = before
+
+
+def same_batch() -> AbstractContextManager:
+    """The present batch's context, for what is computed later than it ends: a second derivative, say."""
+    return nullcontext() if _parts is None else joined_batch(*_parts)
 
 
 def over_batch(value: Tensor, op: str = 'sum') -> Tensor:

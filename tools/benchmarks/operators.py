@@ -36,15 +36,15 @@ from mmseg_kd.functional import Upsampled  # noqa: E402
 OURS = dict(
     kd=functional.kd_loss, dkd=lambda *args, **kwargs: functional.dkd_loss(*args, alpha=1., beta=8., **kwargs),
     gdkd=lambda *args, **kwargs: functional.gdkd_loss(*args, k=5, w0=1., w1=2., w2=8., **kwargs),
-    binary_kl_norm=functional.binary_kl_norm_loss)
+    binary_kl_norm=functional.binary_kl_norm_loss, cwd=functional.cwd_loss, dgkd=functional.dgkd_loss)
 TEMPERATURE = 4.
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 #: What an operator may differ by from the plain form in float64: rounding of the gradient to its type.
 TOLERANCE = dict(float32=1e-5, bfloat16=1.01 * 2.**-8)
 #: By the kind of device: shapes that fill it, types, losses and the ones among them that are compiled, rounds.
 DEFAULTS = dict(
-    cpu=dict(shapes=['2x19x512x1024', '1x150x512x512'], dtypes=['float32'], losses=list(OURS), compiled=list(OURS),
-             rounds=5),
+    cpu=dict(shapes=['2x19x512x1024', '1x150x512x512'], dtypes=['float32'], losses=list(OURS),
+             compiled=['kd', 'dkd', 'gdkd', 'binary_kl_norm'], rounds=5),
     cuda=dict(shapes=['8x19x512x1024', '4x150x512x512', '4x171x512x512'], dtypes=['float32', 'bfloat16'],
               losses=['dkd', 'gdkd', 'binary_kl_norm'], compiled=['dkd'], rounds=15))
 

@@ -56,4 +56,21 @@ def binary_kl_norm(student: Tensor, teacher: Tensor, target: Tensor, temperature
     return divergence.sum(1).mean() * temperature**2
 
 
-USUAL = dict(kd=kd, dkd=dkd, gdkd=gdkd, binary_kl_norm=binary_kl_norm)
+def cwd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
+    channels = student.shape[0] * student.shape[1]
+    student, teacher = (logits.reshape(channels, -1) / temperature for logits in (student, teacher))
+    log_p = F.log_softmax(teacher, 1)
+    return (F.softmax(teacher, 1) * (log_p - F.log_softmax(student, 1))).sum() * temperature**2 / channels
+
+
+def dgkd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
+    inside = torch.zeros_like(_rows(student)).scatter_(1, target.reshape(-1, 1), 1).bool()
+    parts = [_decoupled(student, teacher, inside, *weights, 0., temperature) for weights in ((1., 0.), (0., 1.))]
+    # Of the sums, not of the mean: its 1 / N would make the gradients vanish beside the 1e-8.
+    count = len(student) * student[0, 0].numel()
+    gradients = [torch.autograd.grad(count * part, student, create_graph=True)[0] for part in parts]
+    distance = F.mse_loss(*gradients)
+    return parts[0] + parts[1] - 6 * distance / (distance.detach() + 1e-8)
+
+
+USUAL = dict(kd=kd, dkd=dkd, gdkd=gdkd, binary_kl_norm=binary_kl_norm, cwd=cwd, dgkd=dgkd)

@@ -14,7 +14,7 @@ from ..reduce import reduce_map
 from ..upsampled import Logits, Upsampled, at_full_size
 from .spec import LossSpec
 
-__all__ = ['cpu_operators', 'fused_or_plain', 'gpu_operators', 'kernels_choice', 'operators_for']
+__all__ = ['cpu_operators', 'fused_or_plain', 'gpu_operators', 'kernels_choice', 'may_fuse', 'operators_for']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
 OLDEST_TRITON = 3, 6
@@ -72,15 +72,18 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, torch.nn.Parameter) and not functorch.is_functorch_wrapped_tensor(tensor)
 
 
+def may_fuse(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None) -> bool:
+    """Whether value and gradient of these tensors may be computed together, by whatever does so."""
+    if torch.compiler.is_compiling() or kernels_choice() == 'naive' or student.numel() == 0:
+        return False
+    return all(map(_is_plain_tensor, (student, teacher))) and not (weight is not None and weight.requires_grad)
+
+
 def operators_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None):
     """The module with the operators for these tensors, or None where the plain form must do."""
-    if torch.compiler.is_compiling():
+    if not may_fuse(student, teacher, weight):
         return None
     choice = kernels_choice()
-    if choice == 'naive' or student.numel() == 0 or not all(map(_is_plain_tensor, (student, teacher))):
-        return None
-    if weight is not None and weight.requires_grad:
-        return None
     if student.device.type == 'cuda' or choice == 'triton':
         operators = _gpu_operators_on(student.device)
     elif student.device.type == 'cpu':
