@@ -9,7 +9,7 @@ from ..upsampled import Logits, Upsampled
 __all__ = ['TOGETHER', 'leaf_of', 'part_and_way_back', 'together_on']
 
 #: Logits that are worked on together: what stays in a core's cache, and what keeps a GPU busy.
-TOGETHER = dict(cpu=2**18, cuda=2**24)
+TOGETHER = dict(cpu=2**20, cuda=2**24)
 
 
 def together_on(device: torch.device) -> int:
