@@ -137,29 +137,43 @@ class Distilled:
         total.terms = {name: value for name, value in log_vars.items() if 'loss' in name and name != 'loss'}
         return total, log_vars
 
-    def _distill_losses(self, student: dict[str, Tensor], inputs: Tensor, data_samples: list,
-                        *scored) -> dict[str, Tensor]:
-        """Run the teachers and compute every term against each of them.
+    def _ask_teachers(self, inputs: Tensor, data_samples: list, *scored) -> list[dict[str, Tensor]]:
+        """Run the teachers.
+
+        Best before the student: what a teacher needs on its way is free again when the student's own maps, which wait
+        for the backward pass, take memory.
 
         Args:
-            student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
-            inputs: Images (N, 3, H, W) as the student saw them.
-            data_samples: Their data samples with labels.
+            inputs: Images (N, 3, H, W) as the student sees them.
+            data_samples: Their data samples.
             *scored: Of a detector, where its losses were computed; a teacher scores the same positions.
 
         Returns:
-            ``distill.loss_<name>`` to a scalar, for each term: the weighted sum over the teachers. While no term counts
-            no teacher runs.
+            Of each teacher, tap to tensor; nothing while no term counts, when no teacher runs.
+        """
+        # After the stop of every schedule there is nothing to ask a teacher.
+        taps = {tap for term in self.terms.values() if term.current_scale() for tap in term.teacher_taps}
+        return [teacher(inputs, data_samples, taps, *scored) for teacher in self.teachers] if taps else []
+
+    def _distill_losses(self, student: dict[str, Tensor], teachers: list[dict[str, Tensor]], data_samples: list,
+                        *scored) -> dict[str, Tensor]:
+        """Compute every term against each of the teachers.
+
+        Args:
+            student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
+            teachers: What :meth:`_ask_teachers` returned.
+            data_samples: Data samples of the images with labels.
+            *scored: As there.
+
+        Returns:
+            ``distill.loss_<name>`` to a scalar, for each term: the weighted sum over the teachers.
         """
         scales = {name: term.current_scale() for name, term in self.terms.items()}
         of_student = {name: [read_tap(student, tap, term.setting, 'student') for tap in term.student_taps]
                       for name, term in self.terms.items()}
         losses = {name: term.zero(of_student[name]) for name, term in self.terms.items() if not scales[name]}
         active = {name: term for name, term in self.terms.items() if scales[name]}
-        # After the stop of every schedule there is nothing to ask a teacher.
-        taps = {tap for term in active.values() for tap in term.teacher_taps}
-        for index, (teacher, weight) in enumerate(zip(self.teachers, self._teacher_weights, strict=True)):
-            outputs = teacher(inputs, data_samples, taps, *scored) if active else {}
+        for index, (outputs, weight) in enumerate(zip(teachers, self._teacher_weights, strict=bool(active))):
             for name, term in active.items():
                 theirs = [read_tap(outputs, tap, term.setting, 'teacher') for tap in term.teacher_taps]
                 ours = term.adapted(index, of_student[name], [value.shape[2:] for value in theirs])

@@ -69,6 +69,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
             inputs: Images (N, 3, H, W).
             data_samples: Their data samples with ``gt_label`` (a class) or ``gt_score`` (C,).
         """
+        teachers = self._ask_teachers(inputs, data_samples)
         second = self.auxiliary_classifier
         shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
         taps = {_HEAD, *(tap for term in self.terms.values() for tap in term.student_taps)}
@@ -80,7 +81,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
             outputs[LOGITS] = _checked_logits(outputs.get(_HEAD), self, '`head`')
         if second is not None:
             outputs[AUX_LOGITS] = second(features[-1])
-        losses.update(self._distill_losses(outputs, inputs, data_samples))
+        losses.update(self._distill_losses(outputs, teachers, data_samples))
         return losses
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:

@@ -68,6 +68,7 @@ class DistilledSegmentor(Distilled):
             inputs: Images (N, 3, H, W).
             data_samples: Their data samples with ``gt_sem_seg``.
         """
+        teachers = self._ask_teachers(inputs, data_samples)
         second = self.auxiliary_classifier
         shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
         taps = {tap for term in self.terms.values() for tap in term.student_taps}
@@ -80,7 +81,7 @@ class DistilledSegmentor(Distilled):
             outputs[LOGITS] = logits
         if second is not None:
             outputs[AUX_LOGITS] = second(features[-1])
-        losses.update(self._distill_losses(outputs, inputs, data_samples))
+        losses.update(self._distill_losses(outputs, teachers, data_samples))
         return losses
 
     def _upsample_in_heads(self, wanted: bool) -> None:

@@ -88,7 +88,8 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
         with module_outputs(self, taps) as outputs, collected as scored:
             losses = super().loss(inputs, data_samples)
         outputs.update((tap, positions.logits) for tap, positions in scored.items())
-        losses.update(self._distill_losses(outputs, inputs, data_samples, scored))
+        teachers = self._ask_teachers(inputs, data_samples, scored)
+        losses.update(self._distill_losses(outputs, teachers, data_samples, scored))
         return losses
 
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:

@@ -78,7 +78,9 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
             losses = super().loss(inputs, data_samples)
         if scored is not None:
             outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
-        losses.update(self._distill_losses(outputs, inputs, data_samples, scored or ()))
+        scored = scored or ()
+        teachers = self._ask_teachers(inputs, data_samples, scored)
+        losses.update(self._distill_losses(outputs, teachers, data_samples, scored))
         return losses
 
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:

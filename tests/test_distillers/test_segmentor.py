@@ -74,13 +74,17 @@ def test_the_teacher_follows_moves():
     assert next(model.to('meta').teacher.model.parameters()).is_meta
 
 
-def test_a_step_runs_the_student_once():
+def test_a_step_runs_the_student_once_after_the_teacher():
+    """What the teacher needs on its way is gone before the student's maps wait for the backward pass."""
     model = build(distilled(segmentor(), segmentor(16, 'PSPHead')))
     calls = []
-    for name in ('backbone', 'decode_head.conv_seg'):
-        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    for owner, network in (('student', model), ('teacher', model.teacher.model)):
+        for name in ('backbone', 'decode_head.conv_seg'):
+            network.get_submodule(name).register_forward_hook(
+                lambda *_, call=f'{owner} {name}': calls.append(call))
     train_step(model)
-    assert calls == ['backbone', 'decode_head.conv_seg']
+    assert calls == ['teacher backbone', 'teacher decode_head.conv_seg', 'student backbone',
+                     'student decode_head.conv_seg']
 
 
 @pytest.mark.parametrize('head', ['FCNHead', 'PSPHead', 'ASPPHead', 'DAHead'])

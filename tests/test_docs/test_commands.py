@@ -44,16 +44,17 @@ BENCHMARKS = {
     'tools/benchmarks/distill_step.py': SMALL_STEP,
     'tools/benchmarks/grad_align.py': SMALL_STEP,
     'tools/benchmarks/operators.py': ['--losses', 'dkd', '--shapes', '1x5x16x24', '--rounds', '1', '--no-compile'],
+    'tools/benchmarks/step_memory.py': ['--batch-size', '2', '--size', '32', '64'],
     'tools/benchmarks/processes.py': ['--processes', '1', '2', '--batch', '2', '--size', '32', '64', '--steps', '2'],
 }
 #: Studies, and the trainings that they start for one seed.
 STUDIES = {
-    'tools/analysis/camvid_study.sh': (['{data}', '--seeds', '0', '--cached', 'kd'], 10),
+    'tools/analysis/camvid_study.sh': (['{data}', '--seeds', '0', '--cached', 'kd', '--every', '2'], 10),
     'tools/analysis/collapse_study.sh': ([], 13),
     'tools/analysis/digits_study.sh': (['--seeds', '0'], 12),
 }
 #: Settings that a config need not have.
-OPTIONAL = ('randomness.seed', 'model.teacher.cache')
+OPTIONAL = ('randomness.seed', 'model.teacher.cache', 'train_dataloader.dataset.indices')
 
 
 def guide_commands(path: Path) -> list[Command]:
@@ -91,7 +92,10 @@ def test_benchmark(script, python, tmp_path):
 def test_study(script, tmp_path):
     """Each of its trainings has a config, settings that the config knows, and a work dir that is evaluated then."""
     arguments, count = STUDIES[script]
-    (tmp_path / 'data/leftImg8bit').mkdir(parents=True)
+    pictures = tmp_path / 'data/leftImg8bit/train/street'
+    pictures.mkdir(parents=True)
+    for index in range(3):
+        (pictures / f'{index}_leftImg8bit.jpg').touch()
     typed = tmp_path / 'typed.txt'
     # In the place of Python: notes what it is asked for.
     stub = tmp_path / 'python'
@@ -103,6 +107,9 @@ def test_study(script, tmp_path):
     commands = [line.rstrip('\t').split('\t') for line in typed.read_text().splitlines()]
     trainings = [command for command in commands if command[0] == 'tools/train.py']
     assert len(trainings) == count
+    if '--every' in arguments:
+        seen = ['train_dataloader.dataset.indices=[0,2]' in command for command in trainings]
+        assert seen == [False] + [True] * (count - 1)  # the teacher has learned from all
     work_dirs = [command[command.index('--work-dir') + 1] for command in trainings]
     assert len(set(work_dirs)) == count
     for command in trainings:

@@ -28,6 +28,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 
 import mmseg_kd  # noqa: E402, F401
 from mmseg_kd.distillers.config import student_config  # noqa: E402
+from mmseg_kd.distillers.supervised import upsample_in_head  # noqa: E402
 from mmseg_kd.registry import MODELS  # noqa: E402
 
 TARGET = 1.05
@@ -50,28 +51,64 @@ def build(config: dict, args: argparse.Namespace):
     return model.to(args.device).train()
 
 
-def runs_of(config: dict, data: dict, args: argparse.Namespace) -> dict:
-    """Name to a function that does one step."""
-    def step(model, kernels='auto'):
-        optimizer = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4)))
+def load(path: Path) -> dict:
+    """The model of a distilled config, its teacher and backbones with random weights."""
+    config = Config.fromfile(path).model
+    config.teacher = dict(config=config.teacher.config)
+    config.pretrained = None
+    return config
 
-        def run():
-            os.environ['MMSEG_KD_KERNELS'] = kernels
-            return model.train_step(data, optimizer)
-        return run
 
-    models = {}
-    for name, (settings, teacher, kernels) in FORMS.items():
-        own = copy.deepcopy(dict(config, **settings))
-        own['teacher'].update(teacher)
-        models[name] = build(own, args), kernels
-    check({name: pair for name, pair in models.items() if name != 'distilled, teacher in bf16'}, data)
-    first = models['distilled'][0]
-    prepared = first.data_preprocessor(data, True)
+def build_form(config: dict, form: str, args: argparse.Namespace):
+    settings, teacher, _ = FORMS[form]
+    own = copy.deepcopy(dict(config, **settings))
+    own['teacher'].update(teacher)
+    return build(own, args)
+
+
+def training_step(model, data: dict, kernels: str = 'auto'):
+    """A function that does one step."""
+    optimizer = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4)))
+
+    def run():
+        os.environ['MMSEG_KD_KERNELS'] = kernels
+        return model.train_step(data, optimizer)
+    return run
+
+
+def teachers_pass(model, data: dict):
+    """A function that does the teacher's forward pass of a distilled model."""
+    prepared = model.data_preprocessor(data, True)
+    return lambda: model.teacher(prepared['inputs'], prepared['data_samples'], {'logits'})
+
+
+def parts_of(path: Path, args: argparse.Namespace) -> dict:
+    """Name to a function that builds one step: of the student, of the teacher, of the distilled model's forms."""
+    config, data = load(path), random_batch(args)
+
+    def student(upsample_in_loss: bool):
+        model = build(student_config(config), args)
+        for setting in ('decode_head', 'auxiliary_head') if upsample_in_loss else ():
+            if getattr(model, setting, None) is not None:
+                upsample_in_head(getattr(model, setting), setting)
+        return training_step(model, data)
+
     return {
-        'student alone': step(build(student_config(config), args)),
-        'teacher alone': lambda: first.teacher(prepared['inputs'], prepared['data_samples'], {'logits'}),
-        **{name: step(model, kernels) for name, (model, kernels) in models.items()}}
+        'student alone': lambda: student(False),
+        'student alone, upsample_in_loss': lambda: student(True),
+        'teacher alone': lambda: teachers_pass(build_form(config, 'distilled', args), data),
+        **{form: lambda form=form: training_step(build_form(config, form, args), data, FORMS[form][2])
+           for form in FORMS}}
+
+
+def runs_of(config: dict, data: dict, args: argparse.Namespace) -> dict:
+    """Name to a function that does one step, after a check that the forms of the distilled one agree."""
+    models = {form: (build_form(config, form, args), FORMS[form][2]) for form in args.forms}
+    check({form: pair for form, pair in models.items() if form != 'distilled, teacher in bf16'}, data)
+    return {
+        'student alone': training_step(build(student_config(config), args), data),
+        'teacher alone': teachers_pass(next(iter(models.values()))[0], data),
+        **{form: training_step(model, data, kernels) for form, (model, kernels) in models.items()}}
 
 
 def check(models: dict, data: dict) -> None:
@@ -93,12 +130,14 @@ QUICKSTART = 'configs/demo/dkd_*mini-cityscapes*.py', (64, 128), 8
 PSPNET = 'configs/seg/dkd/dkd_pspnet-r101-d8_pspnet-r18-d8_*cityscapes-512x1024.py', (512, 1024), 2
 
 
+def first_match(pattern: str) -> Path:
+    path, = ROOT.glob(pattern)
+    return path
+
+
 def measure(path: Path, args: argparse.Namespace) -> dict:
     """Times of one pair; ``args`` has its size and batch size."""
-    config = Config.fromfile(path).model
-    config.teacher = dict(config=config.teacher.config)
-    config.pretrained = None
-    runs, seconds, peak = runs_of(config, random_batch(args), args), {}, {}
+    runs, seconds, peak = runs_of(load(path), random_batch(args), args), {}, {}
     on_gpu = args.device.startswith('cuda')
     for index in range(args.warmup + args.rounds):
         for name, run in runs.items():
@@ -134,6 +173,7 @@ def main() -> None:
     parser.add_argument('--warmup', type=int, default=3)
     parser.add_argument('--batch-size', type=int)
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('--forms', nargs='+', choices=list(FORMS), default=list(FORMS), help='of the distilled step')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
@@ -143,7 +183,7 @@ def main() -> None:
         pairs = [(args.config, *QUICKSTART[1:])]
     result = dict(machine=describe_machine(args.device), pairs=[])
     for config, size, batch_size in pairs:
-        path, = [config] if isinstance(config, Path) else ROOT.glob(config)
+        path = config if isinstance(config, Path) else first_match(config)
         own = argparse.Namespace(**{**vars(args), 'size': args.size or size,
                                     'batch_size': args.batch_size or batch_size})
         result['pairs'].append(measure(path, own))

@@ -26,6 +26,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import torch  # noqa: E402
 from machine import describe_machine  # noqa: E402
+from resident import EXACT, extra_peak  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from usual_formulation import USUAL  # noqa: E402
@@ -122,24 +123,14 @@ def peak_bytes(name: str, shape: tuple, stride: int, way: str) -> int:
     if stride <= 16:
         warm = problem((1, *shape[1:2], 16, 32), stride, 'cpu', 'float32')
     step(run, *warm)
-
-    def resident(field: str) -> int:
-        for line in Path('/proc/self/status').read_text().splitlines():
-            if line.startswith(field):
-                return 1024 * int(line.split()[1])
-        raise SystemExit(f'/proc/self/status has no {field}: memory is measured on Linux alone')
-
-    Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
-    before = resident('VmRSS')
-    step(run, student, teacher, target)
-    return resident('VmHWM') - before
+    return extra_peak(lambda: step(run, student, teacher, target))
 
 
 def memory(name: str, shape: tuple, stride: int, way: str) -> int | None:
     """:func:`peak_bytes` in a process of its own; None where the variant does not run."""
     command = [sys.executable, '-W', 'ignore', __file__, '--memory-of', way, '--losses', name, '--stride', str(stride),
                '--shapes', 'x'.join(map(str, shape))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **EXACT})
     return int(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
