@@ -43,6 +43,8 @@ def draw_predictions(cfg: Config, args: argparse.Namespace) -> None:
         hook.enable, hook.out_dir = True, args.show_dir
         return
     hook.draw = True
+    # The original mmseg 1.2.2 paints every 50th picture; who asks for a folder wants all.
+    hook.setdefault('interval', 1)
     if args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
 

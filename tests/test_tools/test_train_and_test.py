@@ -74,7 +74,7 @@ def test_official_evaluation_and_the_label_maps_for_a_server(trained, tmp_path):
 def test_predictions_are_painted(trained, tmp_path):
     config, work_dir, _ = trained
     command('tools/test.py', config, work_dir / 'iter_4.pth', '--work-dir', tmp_path, '--show-dir', tmp_path / 'shown')
-    assert list((tmp_path / 'shown').rglob('*.png'))
+    assert len(list((tmp_path / 'shown').rglob('*.png'))) == 4  # all of them
 
 
 def test_predictions_of_runs_side_by_side(trained, tmp_path):
