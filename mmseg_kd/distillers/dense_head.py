@@ -11,7 +11,9 @@ from .loss_calls import LossCall, loss_calls
 from .positions import Positions
 from .taps import BOX_LOGITS, LOGITS
 
-__all__ = ['check_dense_heads', 'dense_answers', 'dense_positions', 'has_edge_distributions', 'is_sigmoid']
+__all__ = [
+    'check_dense_heads', 'class_scores', 'dense_answers', 'dense_positions', 'has_edge_distributions', 'is_sigmoid'
+]
 
 # Heads whose classification loss sees every position, level by level, image by image, row by row.
 _KNOWN = (AnchorHead, ATSSHead, FCOSHead, GFLHead)
@@ -83,12 +85,17 @@ def dense_answers(head: nn.Module, features: Sequence[Tensor],
         positive positions.
     """
     scores, boxes = head(features)[:2]
-    answers = {LOGITS: _with_background(head, _flat(scores, head.cls_out_channels))}
+    answers = {LOGITS: class_scores(head, scores)}
     if scored and BOX_LOGITS in scored and has_edge_distributions(head):
         positions = scored[LOGITS]
         # A head's regression loss takes all that has an object, whatever its weight.
         answers[BOX_LOGITS] = _flat(boxes, 4 * (head.reg_max + 1))[positions.foreground].view(-1, head.reg_max + 1)
     return answers
+
+
+def class_scores(head: nn.Module, maps: Sequence[Tensor]) -> Tensor:
+    """(N, classes + 1) at all positions, see :func:`_with_background`, from a classifier's maps of all levels."""
+    return _with_background(head, _flat(maps, head.cls_out_channels))
 
 
 def _flat(maps: Sequence[Tensor], channels: int) -> Tensor:

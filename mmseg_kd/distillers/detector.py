@@ -8,8 +8,9 @@ from mmseg_kd.functional.joined import mean_divisor
 from mmseg_kd.losses import DistillationLoss
 
 from .base import Distilled
+from .main_branch import main_branch
 from .positions import WEIGHTS, Positions, foreground_confidence, weighted
-from .taps import LOGITS, is_module
+from .taps import AUX_LOGITS, LOGITS, is_module
 from .terms import DistillTerm
 
 __all__ = ['DistilledDetector']
@@ -28,18 +29,23 @@ class DistilledDetector(Distilled):
         """Whether each class is a yes or no of its own."""
         raise NotImplementedError
 
+    def main_classifier(self) -> nn.Conv2d | nn.Linear:
+        """The layer that gives the class scores; see :func:`~.main_branch.main_branch`."""
+        return main_branch(getattr(self, self.head_name))
+
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:
         """Refuse a teacher's head (None: there is none) that cannot score the student's positions."""
         raise NotImplementedError
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
         for term in terms.values():
-            if term.weight is not None and term.student_tap != LOGITS:
+            if term.weight is not None and term.student_tap not in (LOGITS, AUX_LOGITS):
                 raise ValueError(f"`distill.{term.name}.weight`: {term.weight!r} weights the positions of class "
-                                 f"scores, on='logits', and the term reads {term.student_tap!r}; remove it.")
+                                 f"scores, on='logits' or 'aux_logits', and the term reads {term.student_tap!r}; "
+                                 'remove it.')
             if not term.reads_logits:
                 continue
-            if term.student_taps != term.teacher_taps:
+            if term.teacher_tap != (LOGITS if term.student_tap == AUX_LOGITS else term.student_tap):
                 raise ValueError(f'`{term.setting}`: the scores of detectors are compared with their like alone, got '
                                  f'{term.student_tap!r} and {term.teacher_tap!r}.')
             for teacher in self.teachers:

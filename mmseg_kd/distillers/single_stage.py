@@ -4,12 +4,20 @@ from contextlib import nullcontext
 from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor, nn
 
+from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
-from .dense_head import check_dense_heads, dense_answers, dense_positions, has_edge_distributions, is_sigmoid
+from .dense_head import (
+    check_dense_heads,
+    class_scores,
+    dense_answers,
+    dense_positions,
+    has_edge_distributions,
+    is_sigmoid,
+)
 from .detector import DistilledDetector
 from .positions import Positions
-from .taps import BOX_LOGITS, LOGITS, module_outputs
+from .taps import AUX_LOGITS, BOX_LOGITS, LOGITS, module_outputs
 from .terms import DistillTerm
 
 __all__ = ['DistilledSingleStageDetector']
@@ -37,10 +45,12 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
         teacher: See :class:`~.segmentor.DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs. On scores it
             must have the student's anchors and strides.
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', weight=None, adapter=None,
-            schedule=None))``; ``on`` is ``'logits'``, ``'box_logits'``, or names of modules as for segmentors
-            (``'neck[0]'``, ``'backbone.layer4'``). ``weight`` of ``'logits'``: None, all positions alike;
+            schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'box_logits'``, or names of modules as for
+            segmentors (``'neck[0]'``, ``'backbone.layer4'``). ``weight`` of class scores: None, all positions alike;
             ``'foreground'``, those with an object; ``'confidence'``, by the teacher's highest probability of an object,
             divided by the sum of the weights.
+        dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the features of the first, level by
+            level; terms with ``on='aux_logits'`` read it, and the main one sees the supervised loss alone (DHKD).
         **kwargs: Arguments of ``SingleStageDetector``.
 
     Raises:
@@ -49,9 +59,9 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
 
     head_name = 'bbox_head'
 
-    def __init__(self, *args, teacher: dict | list[dict], distill: dict, **kwargs):
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self._init_distillation(teacher, distill, dual_head=None, ignore_index=None)
+        self._init_distillation(teacher, distill, dual_head, ignore_index=None)
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -85,8 +95,13 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
         reads_scores = any(term.reads_logits for term in self.terms.values())
         taps = {tap for term in self.terms.values() for tap in term.student_taps}
         collected = dense_positions(self.bbox_head) if reads_scores else nullcontext({})
-        with module_outputs(self, taps) as outputs, collected as scored:
+        second = self.auxiliary_classifier
+        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
+        with module_outputs(self, taps) as outputs, collected as scored, shared as features:
             losses = super().loss(inputs, data_samples)
+        if second is not None:
+            scores = class_scores(self.bbox_head, [second(each) for each in features])
+            scored[AUX_LOGITS] = scored[LOGITS]._replace(logits=scores)
         outputs.update((tap, positions.logits) for tap, positions in scored.items())
         teachers = self._ask_teachers(inputs, data_samples, scored)
         losses.update(self._distill_losses(outputs, teachers, data_samples, scored))

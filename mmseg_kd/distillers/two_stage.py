@@ -4,12 +4,13 @@ from contextlib import nullcontext
 from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor, nn
 
+from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
 from .box_head import Proposals, check_roi_heads, proposal_positions, roi_answers
 from .detector import DistilledDetector
 from .positions import Positions
-from .taps import LOGITS, MASK_LOGITS, module_outputs
+from .taps import AUX_LOGITS, LOGITS, MASK_LOGITS, module_outputs
 from .terms import DistillTerm
 
 __all__ = ['DistilledTwoStageDetector']
@@ -32,8 +33,10 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
     Args:
         teacher: See :class:`~.segmentor.DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs.
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', weight=None, adapter=None,
-            schedule=None))``; ``on`` is ``'logits'``, ``'mask_logits'``, or names of modules as for segmentors.
-            ``weight`` of ``'logits'`` as in :class:`~.single_stage.DistilledSingleStageDetector`.
+            schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'mask_logits'``, or names of modules as for
+            segmentors. ``weight`` of class scores as in :class:`~.single_stage.DistilledSingleStageDetector`.
+        dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the box head's features; terms with
+            ``on='aux_logits'`` read it, and the main one sees the supervised loss alone (DHKD). Not of a cascade.
         **kwargs: Arguments of ``TwoStageDetector``.
 
     Raises:
@@ -43,9 +46,9 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
     head_name = 'roi_head'
     scores_are_sigmoid = False
 
-    def __init__(self, *args, teacher: dict | list[dict], distill: dict, **kwargs):
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self._init_distillation(teacher, distill, dual_head=None, ignore_index=None)
+        self._init_distillation(teacher, distill, dual_head, ignore_index=None)
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -74,8 +77,15 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
         taps = {tap for term in self.terms.values() for tap in term.student_taps}
         reads_scores = any(term.reads_logits for term in self.terms.values())
         collected = proposal_positions(self.roi_head, MASK_LOGITS in taps) if reads_scores else nullcontext()
-        with module_outputs(self, taps) as outputs, collected as scored:
+        second = self.auxiliary_classifier
+        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
+        with module_outputs(self, taps) as outputs, collected as scored, shared as features:
             losses = super().loss(inputs, data_samples)
+        if second is not None:
+            positions = scored.positions[LOGITS]
+            # The box head is not asked where there is no proposal.
+            scores = second(features[-1]) if features else positions.logits
+            scored.positions[AUX_LOGITS] = positions._replace(logits=scores)
         if scored is not None:
             outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
         scored = scored or ()

@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/gfl-r101_gfl-r50_coco.py', '../../_base_/distill/dhkd_coco.py']
+model = dict(dual_head={{_base_.dual_head}}, distill={{_base_.distill}})
