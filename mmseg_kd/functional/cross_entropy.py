@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from .checks import check_labels
 from .kernels import LossSpec
-from .kernels.dispatch import operators_for
+from .kernels.dispatch import operators_for, trusted
 from .upsampled import Logits, Upsampled, at_full_size
 
 __all__ = ['CrossEntropy', 'cross_entropy_sum']
@@ -47,8 +47,10 @@ def cross_entropy_sum(logits: Logits,
             logits = logits.to(torch.float32)
         valid = target != ignore_index
         if isinstance(logits, Upsampled):
-            operators = operators_for(logits.logits, logits.logits.detach())
-            if operators is not None and operators.upsamples(logits, LossSpec('cross_entropy', 1.)):
+            small, spec = logits.logits, LossSpec('cross_entropy', 1.)
+            operators = operators_for(small, small.detach())
+            if (operators is not None and operators.upsamples(logits, spec)
+                    and trusted(operators, spec, small, small, upsamples=True)):
                 return CrossEntropy(*operators.cross_entropy(logits, target, valid, class_weight))
         full = at_full_size(logits)
         total = F.cross_entropy(full, target, class_weight, ignore_index=ignore_index, reduction='sum')

@@ -13,8 +13,10 @@ from ..joined import mean_divisor
 from ..reduce import reduce_map
 from ..upsampled import Logits, Upsampled, at_full_size
 from .spec import LossSpec
+from .trial import Variant, passes_trial
 
-__all__ = ['cpu_operators', 'fused_or_plain', 'gpu_operators', 'kernels_choice', 'may_fuse', 'operators_for']
+__all__ = ['cpu_operators', 'fused_or_plain', 'gpu_operators', 'kernels_choice', 'may_fuse', 'operators_for',
+           'trusted']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
 OLDEST_TRITON = 3, 6
@@ -93,6 +95,20 @@ def operators_for(student: Tensor, teacher: Tensor, weight: Optional[Tensor] = N
     return operators if operators is not None and operators.covers(student, teacher) else None
 
 
+def trusted(operators, spec: LossSpec, student: Tensor, teacher: Tensor, upsamples: bool, with_weight: bool = False,
+            with_rank: bool = False) -> bool:
+    """Whether an operator may be used: on a GPU each kernel first passes :func:`.trial.passes_trial`, once."""
+    if not is_on_trial(student.device):
+        return True
+    return passes_trial(operators, spec, Variant(student.device, student.shape[1], student.dtype, teacher.dtype,
+                                                 upsamples, with_weight, with_rank))
+
+
+def is_on_trial(device: torch.device) -> bool:
+    """Whether kernels are tried before they are used; the CPU's are the same everywhere and tested."""
+    return device.type == 'cuda' and not torch.cuda.is_current_stream_capturing()
+
+
 def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
                    spec: Optional[LossSpec],
                    student: Logits,
@@ -115,10 +131,13 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
         rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
     """
     operators = None
+    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
     if spec is not None and reduction != 'none':
-        operators = operators_for(*(getattr(logits, 'logits', logits) for logits in (student, teacher)), weight)
+        operators = operators_for(*small, weight)
     to_upsample = any(isinstance(logits, Upsampled) for logits in (student, teacher))
     upsamples = operators is not None and isinstance(student, Upsampled) and operators.upsamples(student, spec)
+    if operators is not None and not trusted(operators, spec, *small, upsamples, weight is not None, rank is not None):
+        operators, upsamples = None, False
     if operators is None or not operators.READS_HALF or to_upsample and not upsamples:
         student, teacher = promoted(student, teacher)
     if to_upsample and not upsamples:
