@@ -54,7 +54,7 @@ def test_what_is_right_passes(spec, upsamples):
 
 
 @each_spec
-def test_kernels_of_a_gpu_pass(spec):
+def test_triton_kernels_pass(spec):
     pytest.importorskip('triton', reason='Triton is not installed (it is part of the extra "dev" on Linux)')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for student in (torch.float32, torch.bfloat16):
