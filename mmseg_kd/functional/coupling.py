@@ -69,6 +69,7 @@ def _rest_and_odds(logits: Tensor, target: Tensor, is_target: Tensor, temperatur
 
 
 def norm_over_batch(values: Tensor, valid: Tensor) -> Tensor:
+    """Euclidean norm of (N, C, *) values over the valid positions of the whole batch, a scalar without gradient."""
     # The square of a float32 has its place in float64, so that one part alone keeps its norm exactly.
     norm = values.detach().masked_fill(~valid.unsqueeze(1), 0.).norm()
     return over_batch(norm.double().square()).sqrt().to(norm.dtype)

@@ -10,7 +10,7 @@ from .joined import mean_divisor
 from .kernels.channelwise import channelwise_loss
 from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
-from .upsampled import at_full_size
+from .upsampled import Logits, at_full_size
 
 
 def cwd_map(student: Tensor, teacher: Tensor, valid: Tensor, *, temperature: float) -> Tensor:
@@ -24,8 +24,8 @@ def cwd_map(student: Tensor, teacher: Tensor, valid: Tensor, *, temperature: flo
 
 
 @operator_loss_function
-def cwd_loss(student: Tensor,
-             teacher: Tensor,
+def cwd_loss(student: Logits,
+             teacher: Logits,
              target: Optional[Tensor] = None,
              weight: Optional[Tensor] = None,
              *,
@@ -49,7 +49,8 @@ def cwd_loss(student: Tensor,
 
     Args:
         student: (N, C, *) logits of any floating type, with at least one dimension of positions; the arithmetic is
-            float32 or better. C may be 1.
+            float32 or better. C may be 1. Small logits of (N, C, H, W) positions may be
+            :class:`~mmseg_kd.functional.Upsampled`, and are upsampled channel by channel.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of what a position contributes; 0 leaves it out of the distributions, too.

@@ -15,7 +15,7 @@ from .kernels.coupling import coupling_loss
 from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
 from .standardize import z_score
-from .upsampled import at_full_size
+from .upsampled import Logits, at_full_size
 
 
 class DGKDMap(NamedTuple):
@@ -48,8 +48,8 @@ def dgkd_map(student: Tensor,
 
 
 @operator_loss_function
-def dgkd_loss(student: Tensor,
-              teacher: Tensor,
+def dgkd_loss(student: Logits,
+              teacher: Logits,
               target: Optional[Tensor] = None,
               weight: Optional[Tensor] = None,
               *,
@@ -78,7 +78,8 @@ def dgkd_loss(student: Tensor,
     T = 4.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better.
+        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
+            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
         weight: (N, *) factor of each position; 0 leaves it out.
