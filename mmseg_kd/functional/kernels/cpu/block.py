@@ -9,6 +9,7 @@ from .cross_entropy import cross_entropy_block
 from .grouped import grouped_block
 from .groups import TARGET, assign_groups
 from .one_set import one_set_block
+from .two_sets import two_sets_block
 
 __all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'CROSS_ENTROPY', 'Settings', 'block_loss', 'block_width']
 
@@ -58,6 +59,10 @@ def block_loss(student, teacher, group, target, boundaries, draws, settings, fac
     else:
         assign_groups(group, teacher, settings.kind, target, boundaries, settings.largest, settings.leading,
                       settings.ratio, settings.temperature, draws, settings.keep)
+        if settings.num_groups == 2 and settings.reverse == 0:
+            two_sets_block(student, teacher, group, settings.temperature, settings.w_between, settings.w_within, factor,
+                           loss)
+            return 0
         grouped_block(student, teacher, group, settings.num_groups, settings.temperature, settings.w_between,
                       settings.w_within, settings.forward, settings.reverse, factor, loss)
     return 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from .arithmetic import exp, inlined, jit, log
 
-__all__ = ['grouped_block', 'kl_term']
+__all__ = ['between_groups', 'grouped_block', 'kl_term', 'leads', 'sums_of_groups']
 
 _ONE, _ZERO, _LOWEST = np.float32(1), np.float32(0), np.float32(-np.inf)
 _HALF, _NEAR = np.float32(.5), np.float32(.75)
@@ -39,8 +39,8 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
     num_classes, width = student.shape
     shape = (num_groups, width)
     lead_z, lead_v = np.full(shape, _LOWEST, np.float32), np.full(shape, _LOWEST, np.float32)
-    _leads(student, group, lead_z)
-    _leads(teacher, group, lead_v)
+    leads(student, group, lead_z)
+    leads(teacher, group, lead_v)
 
     # From here student holds e^z', teacher v' - z', where z' and v' are (logit - lead of its group) / T.
     exp_v = np.empty((num_classes, width), np.float32)
@@ -56,13 +56,13 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
 
     sum_z, sum_v = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     cross = np.zeros(shape, np.float32)
-    _sums(student, group, sum_z)
-    _sums(exp_v, group, sum_v)
+    sums_of_groups(student, group, sum_z)
+    sums_of_groups(exp_v, group, sum_v)
     if reverse != _ZERO:
         _sums_of_products(student, teacher, group, cross)
 
     log_ratio, mass_difference = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    _between(lead_z, lead_v, sum_z, sum_v, temperature, log_ratio, mass_difference, loss)
+    between_groups(lead_z, lead_v, sum_z, sum_v, temperature, log_ratio, mass_difference, loss)
     for b in range(width):
         loss[b] *= w_between
     # The rows that a class needs of its group.
@@ -172,7 +172,8 @@ def _own(own, of_group, group):
 
 
 @jit
-def _leads(logits, group, lead):
+def leads(logits, group, lead):
+    """The largest logit of each group, (G, B), into ``lead``."""
     for c in range(logits.shape[0]):
         for g in range(lead.shape[0]):
             for b in range(logits.shape[1]):
@@ -191,7 +192,8 @@ def _relative_to_lead(logits, group, lead, temperature):
 
 
 @jit
-def _sums(values, group, sums):
+def sums_of_groups(values, group, sums):
+    """Add the values of each group to ``sums``, (G, B)."""
     for c in range(values.shape[0]):
         for g in range(sums.shape[0]):
             for b in range(values.shape[1]):
@@ -236,7 +238,7 @@ def _masses(lead, sums, temperature, mass, log_mass, log_sum):
 
 
 @jit
-def _between(lead_z, lead_v, sum_z, sum_v, temperature, log_ratio, mass_difference, loss):
+def between_groups(lead_z, lead_v, sum_z, sum_v, temperature, log_ratio, mass_difference, loss):
     """Divergence of the masses (``loss``), mass of the student less the teacher's, log of sum_v / sum_z."""
     num_groups, width = lead_z.shape
     mass_z, log_mass_z, log_sum_z = np.empty_like(lead_z), np.empty_like(lead_z), np.empty_like(lead_z)
