@@ -1,11 +1,11 @@
 """What all distilled models share, whichever library their student is from."""
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
-from mmseg_kd.heads import auxiliary_classifier
+from mmseg_kd.heads import auxiliary_classifier, classifier_inputs
 
 from .channels import fit_features
 from .class_names import check_names
@@ -99,6 +99,11 @@ class Distilled:
             ValueError: the student has no such layer; the message says why.
         """
         raise NotImplementedError
+
+    def _shared_features(self) -> AbstractContextManager:
+        """Collects what the main classifier sees while the block runs, for a dual head; without one yields None."""
+        second = self.auxiliary_classifier
+        return nullcontext() if second is None else classifier_inputs(self.main_classifier())
 
     def check_class_names(self, names: Sequence[str] | None) -> None:
         """Refuse teachers whose logits are read and stand for other classes than these of the student's data set.

@@ -1,12 +1,10 @@
 """Distilled image classifiers: mmpretrain's, with a teacher."""
-from contextlib import nullcontext
 
 import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
-from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
 from .base import Distilled
@@ -71,9 +69,8 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         """
         teachers = self._ask_teachers(inputs, data_samples)
         second = self.auxiliary_classifier
-        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
         taps = {_HEAD, *(tap for term in self.terms.values() for tap in term.student_taps)}
-        with module_outputs(self, taps) as outputs, shared as features:
+        with module_outputs(self, taps) as outputs, self._shared_features() as features:
             losses = super().loss(inputs, data_samples)
         # mmengine logs the sum under 'loss', the name that mmpretrain's heads give to their part of it.
         losses = {'loss_cls' if name == 'loss' else name: value for name, value in losses.items()}

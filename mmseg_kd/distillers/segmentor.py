@@ -1,5 +1,4 @@
 """Distilled segmentors: mmseg's, with a teacher."""
-from contextlib import nullcontext
 
 import torch
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.upsampled import at_full_size
-from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.heads.main_logits import main_logits
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
@@ -70,9 +68,8 @@ class DistilledSegmentor(Distilled):
         """
         teachers = self._ask_teachers(inputs, data_samples)
         second = self.auxiliary_classifier
-        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
         taps = {tap for term in self.terms.values() for tap in term.student_taps}
-        with module_outputs(self, taps) as outputs, shared as features:
+        with module_outputs(self, taps) as outputs, self._shared_features() as features:
             maps = self.extract_feat(inputs)
             losses, logits = self._decode_head_losses(maps, data_samples)
             if self.with_auxiliary_head:

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor, nn
 
-from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
 from .dense_head import (
@@ -96,8 +95,7 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
         taps = {tap for term in self.terms.values() for tap in term.student_taps}
         collected = dense_positions(self.bbox_head) if reads_scores else nullcontext({})
         second = self.auxiliary_classifier
-        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
-        with module_outputs(self, taps) as outputs, collected as scored, shared as features:
+        with module_outputs(self, taps) as outputs, collected as scored, self._shared_features() as features:
             losses = super().loss(inputs, data_samples)
         if second is not None:
             scores = class_scores(self.bbox_head, [second(each) for each in features])

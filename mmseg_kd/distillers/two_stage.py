@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor, nn
 
-from mmseg_kd.heads import classifier_inputs
 from mmseg_kd.registry import MODELS
 
 from .box_head import Proposals, check_roi_heads, proposal_positions, roi_answers
@@ -78,8 +77,7 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
         reads_scores = any(term.reads_logits for term in self.terms.values())
         collected = proposal_positions(self.roi_head, MASK_LOGITS in taps) if reads_scores else nullcontext()
         second = self.auxiliary_classifier
-        shared = nullcontext() if second is None else classifier_inputs(self.main_classifier())
-        with module_outputs(self, taps) as outputs, collected as scored, shared as features:
+        with module_outputs(self, taps) as outputs, collected as scored, self._shared_features() as features:
             losses = super().loss(inputs, data_samples)
         if second is not None:
             positions = scored.positions[LOGITS]

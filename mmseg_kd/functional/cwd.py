@@ -6,11 +6,11 @@ from torch import Tensor
 
 from .checks import checked, operator_loss_function
 from .grouped import kl_terms, masked_log_softmax
-from .joined import mean_divisor
+from .joined import divisor_of
 from .kernels.channelwise import channelwise_loss
 from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
-from .upsampled import Logits, at_full_size
+from .upsampled import Logits, at_full_size, leaf_of
 
 
 def cwd_map(student: Tensor, teacher: Tensor, valid: Tensor, *, temperature: float) -> Tensor:
@@ -76,8 +76,8 @@ def cwd_loss(student: Logits,
         values = cwd_map(at_full_size(student), at_full_size(teacher), valid, temperature=temperature)
         return reduce_map(values, valid, weight, reduction, count=count)
 
-    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
+    small = leaf_of(student), leaf_of(teacher)
     if reduction == 'none' or student.dtype == torch.float64 or not may_fuse(*small, weight):
         return plain()
-    divisor = mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)
+    divisor = divisor_of(count, reduction)
     return channelwise_loss(student, teacher, valid, weight, divisor, temperature, lambda: plain('sum') / divisor)

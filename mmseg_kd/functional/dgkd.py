@@ -9,13 +9,13 @@ from .coupling import CouplingSettings, coupling_map, norm_over_batch, part_grad
 from .dkd import dkd_map
 from .grouped import GroupedKL
 from .grouping import target_and_rest
-from .joined import mean_divisor
+from .joined import divisor_of
 from .kernels import LossSpec, fused_or_plain
 from .kernels.coupling import coupling_loss
 from .kernels.dispatch import may_fuse
 from .reduce import reduce_map
 from .standardize import z_score
-from .upsampled import Logits, at_full_size
+from .upsampled import Logits, at_full_size, leaf_of
 
 
 class DGKDMap(NamedTuple):
@@ -112,13 +112,12 @@ def dgkd_loss(student: Logits,
             at_full_size(student), at_full_size(teacher), target, valid,
             alpha=alpha, beta=beta, epsilon=epsilon, temperature=temperature, cap=cap, standardize=standardize)
 
-    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
+    small = leaf_of(student), leaf_of(teacher)
     is_map = len(student.shape) > 2  # (N, C) logits are small
     if (standardize or reduction == 'none' or student.dtype == torch.float64 or not is_map
             or not may_fuse(*small, weight)):
         return reduce_map(plain().total, valid, weight, reduction)
-    count = torch.count_nonzero(valid)
-    divisor = mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)
+    divisor = divisor_of(torch.count_nonzero(valid), reduction)
     dkd = fused_or_plain(
         lambda z, v: dkd_map(z, v, target, alpha=alpha, beta=beta, temperature=temperature).total,
         LossSpec('target', temperature, alpha, (0., beta)), student, teacher, valid, weight, 'sum', target) / divisor

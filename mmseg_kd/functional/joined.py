@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Callable, Optional, Tuple
 
+import torch
 from torch import Tensor
 
 #: Combines a tensor without gradient over all parts, by 'sum' or 'max'.
@@ -51,3 +52,8 @@ def mean_divisor(count: Tensor) -> Tensor:
     if _parts is None:
         return count.clamp(min=1)
     return over_batch(count).clamp(min=1) / _parts[1]
+
+
+def divisor_of(count: Tensor, reduction: str) -> Tensor:
+    """What a sum is divided by under 'mean', see :func:`mean_divisor`, or 'sum': 1."""
+    return mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)

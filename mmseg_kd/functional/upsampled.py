@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ['Logits', 'Upsampled', 'at_full_size']
+__all__ = ['Logits', 'Upsampled', 'at_full_size', 'leaf_of']
 
 
 class Upsampled(NamedTuple):
@@ -77,3 +77,8 @@ Logits = Union[Tensor, Upsampled]
 def at_full_size(logits: Logits) -> Tensor:
     """The map of logits, computed if it is not yet."""
     return logits.computed() if isinstance(logits, Upsampled) else logits
+
+
+def leaf_of(logits: Logits) -> Tensor:
+    """The tensor behind logits, at its own size: what the gradient is of."""
+    return logits.logits if isinstance(logits, Upsampled) else logits

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..grouped import kl_summands
-from ..upsampled import Logits
+from ..upsampled import Logits, leaf_of
 from .autograd import with_gradient
-from .parts import leaf_of, part_and_way_back, together_on
+from .parts import part_and_way_back, together_on
 
 __all__ = ['channelwise_loss']
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..coupling import SAME_GRADIENT, CouplingSettings, part_gradients, share_kept
 from ..joined import over_batch, same_batch
-from ..upsampled import Logits
+from ..upsampled import Logits, leaf_of
 from .autograd import with_gradient
-from .parts import leaf_of, part_and_way_back, together_on
+from .parts import part_and_way_back, together_on
 
 __all__ = ['coupling_loss']
 

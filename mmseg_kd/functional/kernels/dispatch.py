@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..checks import promoted
-from ..joined import mean_divisor
+from ..joined import divisor_of
 from ..reduce import reduce_map
-from ..upsampled import Logits, Upsampled, at_full_size
+from ..upsampled import Logits, Upsampled, at_full_size, leaf_of
 from .spec import LossSpec
 from .trial import Variant, passes_trial
 
@@ -131,7 +131,7 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
         rank: (N, *) integers, the boundary of each position where ``spec`` has none for all.
     """
     operators = None
-    small = tuple(getattr(logits, 'logits', logits) for logits in (student, teacher))
+    small = leaf_of(student), leaf_of(teacher)
     if spec is not None and reduction != 'none':
         operators = operators_for(*small, weight)
     to_upsample = any(isinstance(logits, Upsampled) for logits in (student, teacher))
@@ -145,8 +145,7 @@ def fused_or_plain(plain: Callable[[Tensor, Tensor], Tensor],
     if operators is None:
         return reduce_map(plain(student, teacher), valid, weight, reduction)
     # On a CPU the sum of a map of truth values makes it one of int64 first, a tenth of a map of 19 logits.
-    divisor = torch.count_nonzero(valid)
-    divisor = mean_divisor(divisor) if reduction == 'mean' else torch.ones_like(divisor)
+    divisor = divisor_of(torch.count_nonzero(valid), reduction)
 
     def plain_loss() -> Tensor:
         full = at_full_size(student), at_full_size(teacher)

@@ -4,9 +4,9 @@ from typing import Callable, Tuple
 import torch
 from torch import Tensor
 
-from ..upsampled import Logits, Upsampled
+from ..upsampled import Logits, Upsampled, leaf_of
 
-__all__ = ['TOGETHER', 'leaf_of', 'part_and_way_back', 'together_on']
+__all__ = ['TOGETHER', 'part_and_way_back', 'together_on']
 
 #: Logits that are worked on together: what stays in a core's cache, and what keeps a GPU busy.
 TOGETHER = dict(cpu=2**20, cuda=2**24)
@@ -15,11 +15,6 @@ TOGETHER = dict(cpu=2**20, cuda=2**24)
 def together_on(device: torch.device) -> int:
     """How many logits to work on together."""
     return TOGETHER.get(device.type, TOGETHER['cuda'])
-
-
-def leaf_of(logits: Logits) -> Tensor:
-    """The tensor that the gradient is of."""
-    return logits.logits if isinstance(logits, Upsampled) else logits
 
 
 def part_and_way_back(logits: Logits, *index: slice) -> Tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -2,6 +2,7 @@
 import numpy as np
 
 from .arithmetic import exp, jit, log1p_of_exp
+from .counting import count_positions
 
 __all__ = ['binary_kl_block', 'binary_kl_norm_block']
 
@@ -42,7 +43,7 @@ def binary_kl_norm_block(student, teacher, temperature, factor, loss):
             small[b] = near if abs(x) < _SMALL else far
         for b in range(width):
             student[c, b] = _HALF * temperature * small[b]
-    _count(student, temperature, factor, loss)
+    count_positions(student, loss, factor, temperature * temperature, _ONE)
 
 
 @jit
@@ -65,24 +66,10 @@ def binary_kl_block(student, teacher, temperature, factor, loss):
             z, v = student[c, b] * per_t, teacher[c, b] * per_t
             turned = _ONE if v <= _ZERO else -_ONE
             student[c, b] = temperature * turned * (_logistic(turned * z) - _logistic(turned * v))
-    _count(student, temperature, factor, loss)
+    count_positions(student, loss, factor, temperature * temperature, _ONE)
 
 
 @jit
 def _logistic(x):
     e = exp(-abs(x))
     return (e if x < _ZERO else _ONE) / (_ONE + e)
-
-
-@jit
-def _count(gradient, temperature, factor, loss):
-    num_classes, width = gradient.shape
-    scale = np.empty(width, np.float32)
-    for b in range(width):
-        loss[b] = temperature * temperature * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
-    for b in range(width):
-        # A loss that is not a number has a gradient that is none.
-        scale[b] = factor[b] + _ZERO * loss[b]
-    for c in range(num_classes):
-        for b in range(width):
-            gradient[c, b] = gradient[c, b] * scale[b] if factor[b] != _ZERO else _ZERO

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from .arithmetic import exp, inlined, jit, log
+from .counting import count_positions
 
 __all__ = ['between_groups', 'grouped_block', 'kl_term', 'leads', 'sums_of_groups']
 
@@ -126,14 +127,7 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
             if certain_q[g, b] >= 0:
                 student[certain_q[g, b], b] -= rest_q[g, b]
 
-    for b in range(width):
-        loss[b] = temperature * temperature * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
-    for b in range(width):
-        # A loss that is not a number has a gradient that is none: nobody shall step on it unseen.
-        weight[b] = temperature * factor[b] + _ZERO * loss[b]
-    for c in range(num_classes):
-        for b in range(width):
-            student[c, b] = student[c, b] * weight[b] if factor[b] != _ZERO else _ZERO
+    count_positions(student, loss, factor, temperature * temperature, temperature)
 
 
 @jit

@@ -6,6 +6,7 @@ classes, and a class by itself, which has nothing within, is put out of the set'
 import numpy as np
 
 from .arithmetic import exp, inlined, jit, log
+from .counting import count_positions
 from .grouped import kl_term
 
 __all__ = ['one_set_block']
@@ -98,14 +99,7 @@ def one_set_block(student, teacher, one, has_one, temperature, w_between, w_with
 
     for b in range(width):
         loss[b] += w_within * within[b]
-    for b in range(width):
-        loss[b] = temperature * temperature * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
-    for b in range(width):
-        # A loss that is not a number has a gradient that is none: nobody shall step on it unseen.
-        shift[b] = temperature * factor[b] + _ZERO * loss[b]
-    for c in range(num_classes):
-        for b in range(width):
-            student[c, b] = student[c, b] * shift[b] if factor[b] != _ZERO else _ZERO
+    count_positions(student, loss, factor, temperature * temperature, temperature)
 
 
 @jit

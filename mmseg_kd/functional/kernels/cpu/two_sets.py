@@ -6,6 +6,7 @@ needed, and the weights within are two numbers.
 import numpy as np
 
 from .arithmetic import exp, inlined, jit
+from .counting import count_positions
 from .grouped import between_groups, kl_term, leads, sums_of_groups
 
 __all__ = ['two_sets_block']
@@ -93,11 +94,4 @@ def two_sets_block(student, teacher, group, temperature, w_between, w_within, fa
         if certain[1, b] >= 0:
             student[certain[1, b], b] -= second * rest[1, b]
 
-    for b in range(width):
-        loss[b] = temperature * temperature * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
-    for b in range(width):
-        # A loss that is not a number has a gradient that is none: nobody shall step on it unseen.
-        term[b] = temperature * factor[b] + _ZERO * loss[b]
-    for c in range(num_classes):
-        for b in range(width):
-            student[c, b] = student[c, b] * term[b] if factor[b] != _ZERO else _ZERO
+    count_positions(student, loss, factor, temperature * temperature, temperature)
