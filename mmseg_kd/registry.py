@@ -47,10 +47,10 @@ class ExtrasRegistry(Registry):
 
 MODELS = ExtrasRegistry(
     'model', parent=MMENGINE_MODELS, scope=_SCOPE,
-    locations=['mmseg_kd.losses', 'mmseg_kd.heads', 'mmseg_kd.models', 'mmseg_kd.distillers'],
-    extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classifier', 'cls'),
-                DistilledSingleStageDetector=('mmseg_kd.distillers.single_stage', 'det'),
-                DistilledTwoStageDetector=('mmseg_kd.distillers.two_stage', 'det')))
+    locations=['mmseg_kd.losses', 'mmseg_kd.models', 'mmseg_kd.distillers'],
+    extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classification.classifier', 'cls'),
+                DistilledSingleStageDetector=('mmseg_kd.distillers.detection.single_stage', 'det'),
+                DistilledTwoStageDetector=('mmseg_kd.distillers.detection.two_stage', 'det')))
 DATASETS = ExtrasRegistry(
     'dataset', parent=MMENGINE_DATASETS, scope=_SCOPE, locations=['mmseg_kd.datasets'],
     extras=dict(Digits=('mmseg_kd.datasets.digits', 'cls'), TinyImageNet=('mmseg_kd.datasets.tiny_imagenet', 'cls')))

@@ -16,8 +16,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.config import read_config
 from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
-from mmseg_kd.distillers.config import read_config
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
 

@@ -14,7 +14,7 @@ from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.config import read_config
+from mmseg_kd.config import read_config
 from mmseg_kd.export import export_student
 
 

@@ -8,11 +8,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.class_names import check_config
-from mmseg_kd.distillers.config import read_config
+from mmseg_kd.config import read_config
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.data_check import refuse_empty_splits
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
+from mmseg_kd.teachers.class_names import check_config
 
 
 def parse_args() -> argparse.Namespace:

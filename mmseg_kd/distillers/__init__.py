@@ -1,4 +1,4 @@
-"""Distilled models: any OpenMMLab model with a teacher, one thin file per library."""
-from .segmentor import DistilledCascadeEncoderDecoder, DistilledEncoderDecoder
+"""Distilled models: any OpenMMLab model with a teacher. What they share lies here, one folder a library beside it."""
+from .segmentation import DistilledCascadeEncoderDecoder, DistilledEncoderDecoder
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']

@@ -3,8 +3,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmseg_kd.heads.own_stream import own_random_stream
-
+from .random_stream import own_random_stream
 from .review_fusion import ReviewFusion
 
 __all__ = ['adapter', 'check_adapter']

@@ -5,15 +5,15 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
-from mmseg_kd.heads import auxiliary_classifier, classifier_inputs
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, check_tap, classifier_inputs, read_tap
+from mmseg_kd.teachers.build import build_teachers
+from mmseg_kd.teachers.class_names import check_names
+from mmseg_kd.teachers.ema import EmaTeacher
+from mmseg_kd.teachers.guest import Teacher
 
 from .channels import fit_features
-from .class_names import check_names
-from .ema_teacher import EmaTeacher
+from .dual_head import auxiliary_classifier
 from .processes import batch_of_all_processes
-from .taps import AUX_LOGITS, LOGITS, check_tap, read_tap
-from .teacher import Teacher
-from .teachers import build_teachers
 from .terms import DistillTerm, build_terms
 
 __all__ = ['Distilled', 'TERM_PREFIX']
@@ -28,7 +28,7 @@ class Distilled:
     """Mixin that makes a model its own distilled form; put it before the model's class.
 
     The model keeps its parameter names and behaviour. Each of ``teachers`` is a guest (see
-    :class:`~.teacher.Teacher`); all that exists only for training lies under the one child ``distill``, which trains
+    :class:`~Teacher`); all that exists only for training lies under the one child ``distill``, which trains
     like any module but is absent from ``state_dict``; :class:`mmseg_kd.engine.TrainOnlyStateHook` keeps it elsewhere
     in a Runner's checkpoint.
     """
@@ -109,7 +109,7 @@ class Distilled:
         """Refuse teachers whose logits are read and stand for other classes than these of the student's data set.
 
         Raises:
-            ValueError: as :func:`~.class_names.check_names`.
+            ValueError: as :func:`~check_names`.
         """
         if any(term.reads_logits for term in self.terms.values()):
             for teacher in self.teachers:

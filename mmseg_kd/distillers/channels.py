@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
 
 from .adapters import adapter
-from .taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
 from .terms import DistillTerm
 
 __all__ = ['fit_features']

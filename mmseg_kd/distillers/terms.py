@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
 from .adapters import check_adapter
 from .schedule import Schedule, read_schedule
-from .taps import AUX_LOGITS, LOGITS, is_module
 
 __all__ = ['DistillTerm', 'build_terms']
 

@@ -4,7 +4,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mmseg_kd.distillers.normalization import swaps_channels
+from mmseg_kd.teachers.normalization import swaps_channels
 
 from .pooling import DynamicAdaptiveAvgPool2d
 

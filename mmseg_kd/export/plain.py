@@ -8,10 +8,10 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmseg_kd.distillers.class_names import metainfo_in_config
-from mmseg_kd.distillers.config import plain_settings, student_config
-from mmseg_kd.distillers.weights import load_into, read_weights
+from mmseg_kd.config import plain_settings, student_config
 from mmseg_kd.registry import MODELS
+from mmseg_kd.teachers.class_names import metainfo_in_config
+from mmseg_kd.teachers.weights import load_into, read_weights
 
 __all__ = ['build_plain', 'inference_pipeline', 'plain_config', 'save_plain']
 

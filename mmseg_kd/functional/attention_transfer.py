@@ -42,7 +42,7 @@ def attention_transfer_loss(student: Tensor,
 
     s and t are the features of student and teacher, i runs over the *valid* positions of one image: ignored ones are in
     no sum. The number of channels may differ, so no adapter is needed. The unit of this loss is an image, as for
-    :func:`~mmseg_kd.functional.cwd_loss`: 'mean' divides by the number of images that have a valid position, 'sum' adds
+    :func:`~.cwd_loss`: 'mean' divides by the number of images that have a valid position, 'sum' adds
     them up, 'none' is the (N, *) map of what each position contributes. The published code divides by the number of
     positions, too, which its large weights make up for.
 

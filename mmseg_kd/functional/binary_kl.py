@@ -40,7 +40,7 @@ def binary_kl_loss(student: Logits,
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
-            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`. C may be 1.
+            (N, C, H, W) positions may be :class:`~.Upsampled`. C may be 1.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.

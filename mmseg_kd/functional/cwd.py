@@ -50,7 +50,7 @@ def cwd_loss(student: Logits,
     Args:
         student: (N, C, *) logits of any floating type, with at least one dimension of positions; the arithmetic is
             float32 or better. C may be 1. Small logits of (N, C, H, W) positions may be
-            :class:`~mmseg_kd.functional.Upsampled`, and are upsampled channel by channel.
+            :class:`~.Upsampled`, and are upsampled channel by channel.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of what a position contributes; 0 leaves it out of the distributions, too.

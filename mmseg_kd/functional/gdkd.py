@@ -98,7 +98,7 @@ def gdkd_loss(student: Logits,
 
     k is one number, or follows the position: with ``ratio`` and ``k_max`` it is the last rank whose softened teacher
     probability is at least ``ratio`` times the running mean of the smaller ones
-    (:func:`~mmseg_kd.functional.topk.k_by_ratio`); with a table it is the entry of the target class, which is then
+    (:func:`~.topk.k_by_ratio`); with a table it is the entry of the target class, which is then
     needed (``tools/analysis/measure_topk.py`` measures one).
 
     Reference: Zheng and Cheng, Rethinking Decoupled Knowledge Distillation: A Predictive Distribution Perspective,
@@ -108,7 +108,7 @@ def gdkd_loss(student: Logits,
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
-            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
+            (N, C, H, W) positions may be :class:`~.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels; needed for a table, else only positions labelled ``ignore_index`` are left out.
         weight: (N, *) factor of each position; 0 leaves it out.

@@ -111,7 +111,7 @@ def grouped_kl(student: Tensor,
     for groups with one class or none (these contribute 0 within).
 
     Args:
-        student: (N, C, *) logits, float32 or float64 (see :func:`~mmseg_kd.functional.checks.checked`).
+        student: (N, C, *) logits, float32 or float64 (see :func:`~.checks.checked`).
         teacher: (N, C, *) logits of the same type, without gradient.
         groups: (N, C, *) integers, the group of each class at each position. -1 leaves a class out: the remaining
             classes are renormalised without it.

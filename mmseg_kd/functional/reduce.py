@@ -45,7 +45,7 @@ def reduce_map(values: Tensor,
             map with zeros at invalid positions.
         count: what the mean divides by, when it is not the number of valid positions.
 
-    In a :func:`~mmseg_kd.functional.joined.joined_batch` the number is that of all its parts.
+    In a :func:`~.joined.joined_batch` the number is that of all its parts.
 
     Example:
         >>> import torch

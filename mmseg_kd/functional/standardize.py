@@ -39,7 +39,7 @@ def standardized_kl(student: Tensor,
                     *,
                     standardize: Optional[str],
                     **settings) -> GroupedKL:
-    """:func:`~mmseg_kd.functional.grouped.grouped_kl` behind a standardisation of both logits.
+    """:func:`~.grouped.grouped_kl` behind a standardisation of both logits.
 
     Reference: Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024, algorithm 1, for 'whole'; the
     others as in the code of GDKD (Zheng and Cheng, 2025).

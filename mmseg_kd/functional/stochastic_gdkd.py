@@ -64,7 +64,7 @@ def stochastic_gdkd_loss(student: Logits,
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
-            (N, C, H, W) positions may be :class:`~mmseg_kd.functional.Upsampled`.
+            (N, C, H, W) positions may be :class:`~.Upsampled`.
         teacher: logits of the same shape, without gradient.
         target: (N, *) int64 labels in 0 .. C - 1, or ``ignore_index``. Needed.
         weight: (N, *) factor of each position; 0 leaves it out.

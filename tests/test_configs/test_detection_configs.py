@@ -12,7 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from tiny import ROOT, build_part
 from tiny_det import box_batch
 
-from mmseg_kd.distillers.positions import WEIGHTS
+from mmseg_kd.distillers.detection.positions import WEIGHTS
 from mmseg_kd.distillers.terms import build_terms
 
 pytestmark = pytest.mark.det

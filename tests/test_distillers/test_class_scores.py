@@ -8,7 +8,7 @@ from scipy.special import expit, softmax
 from tiny import batch, build, distilled, segmentor
 from torch import nn
 
-from mmseg_kd.distillers.class_scores import as_logits
+from mmseg_kd.distillers.segmentation.heads import as_logits
 
 QUERIES = 5
 

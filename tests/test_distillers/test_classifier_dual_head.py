@@ -70,7 +70,7 @@ def test_other_heads_with_one_classifier(head, features, path):
 def test_the_heads_of_vision_transformers():
     from mmpretrain.models.heads import ArcFaceClsHead, ConformerHead, DeiTClsHead, VisionTransformerClsHead
 
-    from mmseg_kd.distillers.main_linear import main_linear
+    from mmseg_kd.distillers.classification.heads import main_linear
     head = VisionTransformerClsHead(num_classes=10, in_channels=16, hidden_dim=12)
     features = (torch.randn(2, 16),)
     seen = []

@@ -18,7 +18,7 @@ from tiny_det import (
 from torch import nn
 from torch.nn import functional as F
 
-from mmseg_kd.distillers.main_branch import main_branch
+from mmseg_kd.distillers.detection.heads import main_branch
 from mmseg_kd.engine import GradAlignOptimWrapper
 
 pytestmark = pytest.mark.det

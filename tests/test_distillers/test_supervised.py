@@ -72,7 +72,7 @@ def test_a_step_makes_no_full_size_map_of_logits(monkeypatch):
 
 
 def test_it_is_gone_from_the_plain_student():
-    from mmseg_kd.distillers.config import student_config
+    from mmseg_kd.config import student_config
     assert student_config(distilled(segmentor(), segmentor()) | dict(upsample_in_loss=True)) == segmentor()
 
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmseg_kd import losses
+from mmseg_kd.distillers.dual_head import auxiliary_classifier
 from mmseg_kd.functional.checks import settings_of
-from mmseg_kd.heads import auxiliary_classifier
 
 CASES = int(os.environ.get('MMSEG_KD_FUZZ', 60))
 fuzz = settings(max_examples=CASES, derandomize='MMSEG_KD_FUZZ' not in os.environ, deadline=None, database=None,

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.distillers.config import student_config
+from mmseg_kd.config import student_config
 from mmseg_kd.evaluation.class_table import read_class_scores
 from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
 from mmseg_kd.evaluation.runs import Run, read_run

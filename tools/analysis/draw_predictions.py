@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmseg.apis import inference_model, init_model
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.distillers.config import student_config
+from mmseg_kd.config import student_config
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.visualization.predictions import colorize, draw_predictions
 

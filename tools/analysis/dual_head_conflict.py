@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmseg_kd  # noqa: F401 (makes 'mmseg::' resolve)
-from mmseg_kd.distillers.config import student_config
+from mmseg_kd.config import student_config
+from mmseg_kd.distillers.dual_head import auxiliary_classifier
 from mmseg_kd.functional import binary_kl_norm_loss
-from mmseg_kd.heads import auxiliary_classifier, classifier_inputs
+from mmseg_kd.taps import classifier_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
-from mmseg_kd.distillers.config import read_config
+from mmseg_kd.config import read_config
 from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.distillers.weights import read_weights
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
-from mmseg_kd.heads import classifier_inputs
+from mmseg_kd.taps import classifier_inputs
+from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat
 from mmseg_kd.visualization.curves import Panel, draw_curves
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, TEACHER
@@ -83,10 +83,10 @@ def images(member: Member, split: str, number: int):
 def classifier_of(model: nn.Module) -> nn.Module:
     """The last linear layer of a plain segmentor or classifier."""
     if hasattr(model, 'decode_head'):
-        from mmseg_kd.distillers.main_classifier import main_classifier
+        from mmseg_kd.distillers.segmentation.heads import main_classifier
         heads = model.decode_head
         return main_classifier(heads[-1] if isinstance(heads, nn.ModuleList) else heads)
-    from mmseg_kd.distillers.main_linear import main_linear
+    from mmseg_kd.distillers.classification.heads import main_linear
     return main_linear(model.head)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from mmseg_kd.distillers.config import read_config
+from mmseg_kd.config import read_config
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.export.plain import build_plain
 

@@ -199,7 +199,8 @@ def page(rows: dict[str, dict[str, str]]) -> str:
         lines.append(f'| {family} | `{name}` | {row["student"]} | {row["teacher"]} |')
     query = (
         'MaskFormer and Mask2Former classify masks, not pixels: as teachers they give the logarithm of their per-pixel '
-        'class scores as logits (`mmseg_kd/distillers/class_scores.py` says what that leaves out), tested through '
+        'class scores as logits (`mmseg_kd/distillers/segmentation/heads.py` says what that leaves out), tested '
+        'through '
         "mmseg's own `predict` on made-up queries; as students they have no map of logits, so terms "
         'on features alone, and no dual head. The backbones of convnext and poolformer are those of mmpretrain.')
     lines += ['', *textwrap.wrap(query, 120, break_long_words=False, break_on_hyphens=False)]

@@ -27,8 +27,8 @@ from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 import mmseg_kd  # noqa: E402, F401
-from mmseg_kd.distillers.config import student_config  # noqa: E402
-from mmseg_kd.distillers.supervised import upsample_in_head  # noqa: E402
+from mmseg_kd.config import student_config  # noqa: E402
+from mmseg_kd.distillers.segmentation.supervised import upsample_in_head  # noqa: E402
 from mmseg_kd.registry import MODELS  # noqa: E402
 
 TARGET = 1.05

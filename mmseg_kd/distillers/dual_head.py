@@ -1,7 +1,7 @@
 """The second classifier of a dual head (DHKD)."""
 from torch import nn
 
-from .own_stream import own_random_stream
+from .random_stream import own_random_stream
 
 __all__ = ['auxiliary_classifier']
 

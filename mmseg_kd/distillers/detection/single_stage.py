@@ -5,7 +5,9 @@ from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import AUX_LOGITS, BOX_LOGITS, LOGITS, module_outputs
 
+from ..terms import DistillTerm
 from .dense_head import (
     check_dense_heads,
     class_scores,
@@ -16,8 +18,6 @@ from .dense_head import (
 )
 from .detector import DistilledDetector
 from .positions import Positions
-from .taps import AUX_LOGITS, BOX_LOGITS, LOGITS, module_outputs
-from .terms import DistillTerm
 
 __all__ = ['DistilledSingleStageDetector']
 
@@ -41,7 +41,7 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
     (localisation distillation), weighted as the head's own distribution loss; the target is the nearest bin.
 
     Args:
-        teacher: See :class:`~.segmentor.DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs. On scores it
+        teacher: See :class:`~DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs. On scores it
             must have the student's anchors and strides.
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', weight=None, adapter=None,
             schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'box_logits'``, or names of modules as for

@@ -5,12 +5,12 @@ from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, MASK_LOGITS, module_outputs
 
+from ..terms import DistillTerm
 from .box_head import Proposals, check_roi_heads, proposal_positions, roi_answers
 from .detector import DistilledDetector
 from .positions import Positions
-from .taps import AUX_LOGITS, LOGITS, MASK_LOGITS, module_outputs
-from .terms import DistillTerm
 
 __all__ = ['DistilledTwoStageDetector']
 
@@ -30,7 +30,7 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
     class.
 
     Args:
-        teacher: See :class:`~.segmentor.DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs.
+        teacher: See :class:`~DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs.
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', weight=None, adapter=None,
             schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'mask_logits'``, or names of modules as for
             segmentors. ``weight`` of class scores as in :class:`~.single_stage.DistilledSingleStageDetector`.

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.joined import mean_divisor
 from mmseg_kd.losses import DistillationLoss
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
-from .base import Distilled
-from .main_branch import main_branch
+from ..base import Distilled
+from ..terms import DistillTerm
+from .heads import main_branch
 from .positions import WEIGHTS, Positions, foreground_confidence, weighted
-from .taps import AUX_LOGITS, LOGITS, is_module
-from .terms import DistillTerm
 
 __all__ = ['DistilledDetector']
 
@@ -30,7 +30,7 @@ class DistilledDetector(Distilled):
         raise NotImplementedError
 
     def main_classifier(self) -> nn.Conv2d | nn.Linear:
-        """The layer that gives the class scores; see :func:`~.main_branch.main_branch`."""
+        """The layer that gives the class scores; see :func:`~.heads.main_branch`."""
         return main_branch(getattr(self, self.head_name))
 
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:

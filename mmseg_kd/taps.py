@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 
-__all__ = ['AUX_LOGITS', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'check_tap', 'is_module', 'module_outputs', 'read_tap']
+__all__ = ['AUX_LOGITS', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'check_tap', 'classifier_inputs', 'is_module',
+           'module_outputs', 'read_tap']
 
 LOGITS = 'logits'
 AUX_LOGITS = 'aux_logits'
@@ -117,3 +118,24 @@ def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> 
 def _what(output: object) -> str:
     number = f' of {len(output)}' if isinstance(output, (tuple, list)) else ''
     return f'a {type(output).__name__}{number}'
+
+
+@contextmanager
+def classifier_inputs(classifier: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a module while the block runs.
+
+    A hook that lives for one step leaves nothing on the model: inference, copies and exports know nothing of it.
+
+    Args:
+        classifier: The main classifier, for instance mmseg's ``conv_seg``; its input is taken after the head's dropout.
+
+    Yields:
+        A list that grows by one tensor per call of the module.
+    """
+    inputs: list[Tensor] = []
+    # First in line, so that what is collected is what the head passed, whatever other hooks make of it.
+    handle = classifier.register_forward_pre_hook(lambda module, args: inputs.append(args[0]), prepend=True)
+    try:
+        yield inputs
+    finally:
+        handle.remove()

@@ -7,9 +7,10 @@ from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead
 from mmdet.models.dense_heads.anchor_head import AnchorHead
 from torch import Tensor, nn
 
+from mmseg_kd.taps import BOX_LOGITS, LOGITS
+
 from .loss_calls import LossCall, loss_calls
 from .positions import Positions
-from .taps import BOX_LOGITS, LOGITS
 
 __all__ = [
     'check_dense_heads', 'class_scores', 'dense_answers', 'dense_positions', 'has_edge_distributions', 'is_sigmoid'

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_outputs
 
-from .base import Distilled
-from .main_linear import main_linear
-from .taps import AUX_LOGITS, LOGITS, module_outputs
-from .terms import DistillTerm
+from ..base import Distilled
+from ..terms import DistillTerm
+from .heads import main_linear
 
 __all__ = ['DistilledImageClassifier']
 
@@ -57,7 +57,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         return _checked_logits(model(inputs, mode='tensor'), model, '`teacher.config`')
 
     def main_classifier(self) -> nn.Linear:
-        """The head's linear layer; see :func:`~.main_linear.main_linear`."""
+        """The head's linear layer; see :func:`~.heads.main_linear`."""
         return main_linear(self.head)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 from mmseg.datasets import CityscapesDataset
 from tiny import build, command, distilled, run_config, segmentor
 
-from mmseg_kd.distillers.class_names import check_config, check_names, names_in_checkpoint, names_in_config
 from mmseg_kd.engine.runner_defaults import add_training_hooks
+from mmseg_kd.teachers.class_names import check_config, check_names, names_in_checkpoint, names_in_config
 
 NAMES = list(CityscapesDataset.METAINFO['classes'])
 SWAPPED = [NAMES[1], NAMES[0], *NAMES[2:]]

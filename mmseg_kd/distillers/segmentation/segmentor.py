@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.upsampled import at_full_size
-from mmseg_kd.heads.main_logits import main_logits
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module, module_outputs
 
-from .base import Distilled
-from .class_scores import as_logits
-from .main_classifier import main_classifier
+from ..base import Distilled
+from ..terms import DistillTerm
+from .heads import as_logits, main_classifier, main_logits
 from .supervised import upsample_in_head
-from .taps import AUX_LOGITS, LOGITS, is_module, module_outputs
-from .terms import DistillTerm
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
 
@@ -35,7 +33,7 @@ class DistilledSegmentor(Distilled):
         """Class logits (N, C, H, W) of a segmentor in eval mode, at the size of its input (N, 3, H, W).
 
         Where mmseg would only resize the head's own small map, that is left to the losses. Of a segmentor that
-        classifies masks, the logarithm of its scores (see :func:`~.class_scores.as_logits`).
+        classifies masks, the logarithm of its scores (see :func:`~.heads.as_logits`).
         """
         size = inputs.shape[2:]
         if _resizes_its_logits(model):
@@ -56,7 +54,7 @@ class DistilledSegmentor(Distilled):
         return _is_dense(self.last_head)
 
     def main_classifier(self) -> nn.Module:
-        """``conv_seg`` of the last head; see :func:`~.main_classifier.main_classifier`."""
+        """``conv_seg`` of the last head; see :func:`~.heads.main_classifier`."""
         return main_classifier(self.last_head)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
@@ -180,8 +178,8 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             Config; ``checkpoint`` a file or URL (absent: random weights, with a warning). Optional, for speed:
             ``dtype`` ('bf16', 'fp16'), ``channels_last=True``, ``compile=True`` (or arguments of ``torch.compile``).
             ``dict(type='ema', momentum=0.001, warmup=True)`` is the student's own average (see
-            :class:`~.ema_teacher.EmaTeacher`). A list of such dicts, each perhaps with a ``weight``, are several
-            teachers: every term is computed against each, weighted (see :func:`~.teachers.build_teachers`).
+            :class:`~EmaTeacher`). A list of such dicts, each perhaps with a ``weight``, are several
+            teachers: every term is computed against each, weighted (see :func:`~build_teachers`).
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', adapter=None,
             schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, a module's name (``'backbone.layer4'``, or
             ``'backbone[3]'`` for one of several outputs), a (student, teacher) pair of those, or a pair of lists of

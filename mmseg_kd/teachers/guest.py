@@ -8,15 +8,15 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmseg_kd.config import plain_settings, read_config
 from mmseg_kd.registry import MODELS
+from mmseg_kd.taps import LOGITS, module_outputs
 
-from .cached_teacher import CachedTeacher, build_cached_teacher
+from .cached import CachedTeacher, build_cached_teacher
 from .class_names import names_in_config
-from .config import plain_settings, read_config
 from .normalization import Renormalize
 from .sharding import shard
-from .taps import LOGITS, module_outputs
-from .teacher_speed import AS_TRAINED, TeacherSpeed, read_speed
+from .speed import AS_TRAINED, TeacherSpeed, read_speed
 from .weights import load_into, read_weights
 
 __all__ = ['Teacher', 'build_teacher']
@@ -108,7 +108,7 @@ def build_teacher(settings: dict, scope: str, student_preprocessor: nn.Module, l
     Args:
         settings: ``config`` (path, ``'mmseg::...'``, dict or Config) and ``checkpoint`` (file or URL; absent: random
             weights, with a warning); ``dtype``, ``channels_last`` and ``compile`` as in
-            :class:`~.teacher_speed.TeacherSpeed`. ``sha256`` is what the file must have; ``trusted=True`` unpickles it
+            :class:`~.speed.TeacherSpeed`. ``sha256`` is what the file must have; ``trusted=True`` unpickles it
             as a whole; ``shard=True`` spreads the weights over the processes. Or ``cache``, a folder of
             ``tools/cache_teacher.py``.
         scope: Registry scope in which the config's types are looked up unless it names its own ``default_scope``.

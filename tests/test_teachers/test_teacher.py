@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from tiny import batch, build, build_part, distilled, preprocessor, segmentor
 
-from mmseg_kd.distillers.config import read_config, student_config
-from mmseg_kd.distillers.normalization import Renormalize, swaps_channels
-from mmseg_kd.distillers.weights import read_weights
+from mmseg_kd.config import read_config, student_config
+from mmseg_kd.teachers.normalization import Renormalize, swaps_channels
+from mmseg_kd.teachers.weights import read_weights
 
 PSPNET = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
 
@@ -95,7 +95,7 @@ def test_a_distilled_config_can_be_a_teacher():
 
 def test_no_checkpoint_is_said(monkeypatch):
     said = []
-    monkeypatch.setattr('mmseg_kd.distillers.teacher.print_log', lambda message, **_: said.append(message))
+    monkeypatch.setattr('mmseg_kd.teachers.guest.print_log', lambda message, **_: said.append(message))
     build(with_teacher(config=dict(model=segmentor(16))))
     assert len(said) == 1 and 'RANDOM weights' in said[0]
 

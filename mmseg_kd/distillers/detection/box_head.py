@@ -7,9 +7,10 @@ import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from torch import Tensor, nn
 
+from mmseg_kd.taps import LOGITS, MASK_LOGITS
+
 from .loss_calls import LossCall, loss_calls, module_arguments
 from .positions import Positions, joined
-from .taps import LOGITS, MASK_LOGITS
 
 __all__ = ['Proposals', 'check_roi_heads', 'proposal_positions', 'roi_answers']
 

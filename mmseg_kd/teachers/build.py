@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .ema_teacher import build_ema_teacher
-from .teacher import Teacher, build_teacher
+from .ema import build_ema_teacher
+from .guest import Teacher, build_teacher
 
 __all__ = ['build_teachers']
 
@@ -15,8 +15,8 @@ def build_teachers(settings: dict | Sequence[dict], scope: str, student: nn.Modu
     """Build what ``teacher=dict(...)`` or ``teacher=[dict(..., weight=...), ...]`` names.
 
     Args:
-        settings: One teacher, see :func:`~.teacher.build_teacher`, or ``dict(type='ema', ...)``, see
-            :class:`~.ema_teacher.EmaTeacher`; or a list of those. ``weight`` of one in a list is a factor on all losses
+        settings: One teacher, see :func:`~.guest.build_teacher`, or ``dict(type='ema', ...)``, see
+            :class:`~.ema.EmaTeacher`; or a list of those. ``weight`` of one in a list is a factor on all losses
             against it; without weights each has 1 / number, so that the loss is the mean over the teachers.
         scope: Registry scope in which a config's types are looked up.
         student: The student, which has no teacher yet.

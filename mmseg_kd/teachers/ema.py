@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .guest import Teacher
 from .normalization import Renormalize
-from .teacher import Teacher
 
 __all__ = ['EmaTeacher', 'build_ema_teacher']
 

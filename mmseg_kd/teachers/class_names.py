@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from .config import read_config
+from mmseg_kd.config import read_config
 
 __all__ = ['check_config', 'check_names', 'metainfo_in_checkpoint', 'metainfo_in_config', 'names_in_checkpoint',
            'names_in_config']

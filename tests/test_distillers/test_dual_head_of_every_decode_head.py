@@ -8,7 +8,7 @@ from mmseg.models import decode_heads
 from tiny import batch, build, distilled, segmentor
 from torch import nn
 
-from mmseg_kd.distillers.main_classifier import main_classifier
+from mmseg_kd.distillers.segmentation.heads import main_classifier
 
 # Reason in the message, by which a user knows that the refusal is meant.
 REFUSED = dict(

@@ -9,14 +9,13 @@ from torch.nn import functional as F
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.safe_load import file_sha256
-
-from .taps import LOGITS
+from mmseg_kd.taps import LOGITS
 
 __all__ = ['CachedTeacher', 'build_cached_teacher']
 
 
 class CachedTeacher:
-    """Stands where :class:`~.teacher.Teacher` stands; its logits come with the data samples.
+    """Stands where :class:`~.guest.Teacher` stands; its logits come with the data samples.
 
     Args:
         classes: Number of classes of the logits.

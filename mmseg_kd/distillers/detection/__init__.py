@@ -1,0 +1,1 @@
+"""Distilled detectors: mmdet's, and what is known of its heads. Imported when a config names one."""

@@ -1,0 +1,80 @@
+"""What is known of mmseg's decode heads: where they classify, and what they return."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ['as_logits', 'main_classifier', 'main_logits']
+
+# Heads whose logits are no linear map of one feature map. A second classifier has nothing to share with them.
+_REASONS = dict(
+    PointHead='it classifies sampled points, not a feature map; use the dual head on a model without point refinement',
+    SegmenterMaskTransformerHead='its logits are products of patch and class embeddings, there is no classifier layer',
+    MaskFormerHead='it predicts masks and classes of queries, there is no classifier of pixels',
+    Mask2FormerHead='it predicts masks and classes of queries, there is no classifier of pixels',
+    IterativeDecodeHead='its logits come from kernels that are updated for each image; `conv_seg` makes only the first '
+                        'guess',
+    SideAdapterCLIPHead='it compares mask proposals with text embeddings, there is no classifier layer',
+    VPDDepthHead='it estimates depth and has no classes')
+
+
+def main_classifier(head: nn.Module) -> nn.Conv2d:
+    """Return the convolution that turns a head's features into its main logits.
+
+    Args:
+        head: An mmseg decode head.
+
+    Raises:
+        ValueError: the head does not classify through ``conv_seg``; the message names it and says why.
+    """
+    names = [cls.__name__ for cls in type(head).__mro__]
+    reason = next((_REASONS[name] for name in names if name in _REASONS), None)
+    classifier = getattr(head, 'conv_seg', None)
+    if reason is None and not isinstance(classifier, nn.Conv2d):
+        reason = 'it has no layer `conv_seg`'
+    if reason is not None:
+        raise ValueError(f'`dual_head`: {names[0]} cannot have a second classifier: {reason}. Remove `dual_head` and '
+                         "the terms with on='aux_logits', or take a decode head that classifies through `conv_seg`.")
+    return classifier
+
+
+# Position of `conv_seg`'s logits among several training outputs, where it is not the first (as in DAHead, DDRHead,
+# EncHead): PIDHead returns (detail branch, main, boundary), K-Net one map per stage, the last being the prediction.
+_POSITION = {'PIDHead': 1, 'IterativeDecodeHead': -1}
+
+
+def main_logits(head: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """Pick the main class logits out of what ``head.forward`` returns in training.
+
+    Args:
+        head: An mmseg decode head.
+        outputs: A tensor (N, C, h, w), or a sequence of outputs of which one is.
+
+    Returns:
+        Logits (N, C, h, w).
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    position = next((_POSITION[cls.__name__] for cls in type(head).__mro__ if cls.__name__ in _POSITION), 0)
+    return outputs[position]
+
+
+# Their `predict` returns, for each pixel, the sum over the queries of class probability times mask probability.
+_QUERY_HEADS = {'MaskFormerHead', 'Mask2FormerHead', 'SideAdapterCLIPHead'}
+
+
+def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
+    r"""What a head predicts for each pixel, as logits.
+
+    Dense heads predict logits. A query head predicts scores s_c = sum_q p_q(c) m_q, at least 0, which are no
+    probabilities: they do not add up to 1, since a query may say "no object" and masks overlap. Their logarithm taken
+    as logits means the distribution s / sum(s). That is an approximation: how much of a pixel no query claims is lost.
+
+    Args:
+        head: A decode head of mmseg.
+        prediction: (N, C, H, W) of its ``predict``.
+    """
+    if not any(cls.__name__ in _QUERY_HEADS for cls in type(head).__mro__):
+        return prediction
+    # A score that underflowed is small, not impossible.
+    return prediction.clamp_min(torch.finfo(prediction.dtype).tiny).log()
