@@ -34,6 +34,7 @@ RUN_BY = {
     'pip install': 'tools/environment.sh',  # which .ci/run begins with
     'bash tools/compatibility.sh': 'tests/test_tools/test_compatibility.py',
     'bash tools/mmcv_with_ops.sh': 'tools/detection_environment.sh',
+    'bash tools/docs.sh': 'tests/test_docs/test_site.py',
     'bash tools/test.sh': '.ci/run',
     'bash tools/quickstart.sh': '.ci/run',
 }
