@@ -1,6 +1,7 @@
 """Configs of teachers, and the plain student inside a distilled model's config."""
 import copy
 import os.path as osp
+import re
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -43,7 +44,7 @@ def _read_named(name: str, setting: str) -> Config:
             raise ValueError(f'`{setting}`: expected an existing config file, got {name!r} (looked in '
                              f'{osp.abspath(name)}). Configs that ship with mmseg are named '
                              '"mmseg::<folder>/<name>.py".')
-        return Config.fromfile(osp.expanduser(name))
+        return _from_file(osp.expanduser(name), setting)
     package = name.split('::')[0]
     # mmengine.hub pip-installs what it does not find; refuse before it can.
     if not is_installed(package):
@@ -52,6 +53,20 @@ def _read_named(name: str, setting: str) -> Config:
         return get_config(name)
     except (FileNotFoundError, AssertionError, ValueError) as error:
         raise ValueError(f'`{setting}`: {package} ships no config {name!r}: {error}') from error
+
+
+def _from_file(path: str, setting: str) -> Config:
+    try:
+        return Config.fromfile(path)
+    except KeyError as error:
+        found = re.search(r'Duplicate key.*\{(.*)\}', str(error))
+        if not found:
+            raise
+        keys = ', '.join(sorted(re.findall(r'\w+', found[1])))
+        raise ValueError(
+            f'`{setting}`: {path}: two of its bases set the same keys: {keys}. Give them other names in your own base, '
+            'and put them in place in this file by NAME = dict(_delete_=True, **_base_.OTHER_NAME): docs/own_data.md, '
+            '"A teacher on an mmseg:: config".') from error
 
 
 def student_config(model: dict) -> dict:

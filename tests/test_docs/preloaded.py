@@ -26,7 +26,10 @@ def shortened(argv: list[str], options: list[str]) -> tuple[list[str], Path, int
     """A training command of a few iterations, its work dir, and how many iterations were asked for."""
     from mmengine.config import Config
     config = argv[1]
-    wanted = Config.fromfile(config).train_cfg.max_iters
+    try:
+        wanted = Config.fromfile(config).train_cfg.max_iters
+    except KeyError:  # the reader is shown how this config is refused
+        return argv, Path('work_dirs'), ITERATIONS
     for word in argv:
         if word.startswith('train_cfg.max_iters='):
             wanted = int(word.partition('=')[2])

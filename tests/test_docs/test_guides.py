@@ -11,22 +11,22 @@ from tiny import ROOT
 from mmseg_kd.datasets import generate_mini_cityscapes
 
 DOCS = ROOT / 'docs'
+NO_WORKERS = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+              'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False']
 #: Options with which two iterations of a training say as much as all; the rest of a run is as the guide types it.
 ON_CPU = [
     'model.pretrained=None', 'model.data_preprocessor.size=(64,64)', 'model.backbone.norm_cfg.type=BN',
     'model.decode_head.norm_cfg.type=BN', 'model.auxiliary_head.norm_cfg.type=BN',
     'train_dataloader.dataset.data_root=data/mini_cityscapes', 'train_dataloader.dataset.pipeline.2.scale=(128,64)',
-    'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False', 'val_dataloader.dataset.data_root=data/mini_cityscapes',
-    'val_dataloader.dataset.pipeline.1.scale=(128,64)', 'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False']
+    'train_dataloader.dataset.pipeline.3.crop_size=(64,64)', 'val_dataloader.dataset.data_root=data/mini_cityscapes',
+    'val_dataloader.dataset.pipeline.1.scale=(128,64)', *NO_WORKERS]
 UNTRAINED = ['teacher_check=False']
 #: What is cut to size: words of a guide's command to those that the test types.
 SMALLER = {'--num-train 128 --num-val 100 --workers 2': '--num-train 12 --num-val 4'}
 #: Guide: config to options of its trainings; '' is every config that is not named.
 GUIDES = {
     'getting_started.md': {'': UNTRAINED, 'my_pspnet_r18.py': UNTRAINED + ON_CPU},
-    'own_data.md': {'': UNTRAINED},
+    'own_data.md': {'': UNTRAINED + NO_WORKERS},
     'adding_a_loss.md': {'': UNTRAINED},
     'migrating.md': {'my_cwd.py': UNTRAINED + ON_CPU},
     'troubleshooting.md': {'': []},
