@@ -1,10 +1,10 @@
-"""Names of configs that ship with a package, like ``'mmseg_kd::demo/....py'``, as mmengine resolves them."""
+"""Names in configs: of what ships with a package, like ``'mmseg_kd::demo/....py'``, and of what a ``type`` means."""
 import functools
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
-__all__ = ['accept_config_names']
+__all__ = ['accept_config_names', 'type_name']
 
 _OURS = 'mmseg_kd'
 
@@ -33,3 +33,17 @@ def accept_config_names() -> None:
         return path, None if scope == _OURS else scope
 
     Config._get_cfg_path = staticmethod(path_and_scope)
+
+
+def type_name(settings: dict | str | type) -> str:
+    """Name of the class that a ``type`` means, without scope or module.
+
+    Args:
+        settings: A dict with the key ``type``, or a ``type`` itself: a name with or without scope, the dotted path that
+            a dumped pure-Python config has, or a class or function, as pure-Python configs write it.
+
+    Returns:
+        The name; an empty one where there is no ``type``.
+    """
+    kind = settings.get('type') if isinstance(settings, dict) else settings
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')

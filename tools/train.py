@@ -57,13 +57,14 @@ def main() -> None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
     if args.amp:
         enable_amp(cfg)
-    add_training_hooks(cfg)
+    added = add_training_hooks(cfg)
     load_checkpoints_without_code(cfg)
     refuse_empty_splits(cfg)
     use_gloo_without_gpu(cfg)
     use_teacher_cache(cfg)
     check_config(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.logger.info(added)
     runner.train()
 
 

@@ -20,10 +20,12 @@ _PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
 def refuse_empty_splits(cfg: Config) -> None:
     """Refuse folders without pictures, on which mmengine's data sets fail with words about arrays.
 
+    ``data_check=False`` in the config leaves this out, as it does :class:`DataCheckHook`.
+
     Raises:
         ValueError: the folder of a split does not exist, or has no file with the data set's suffix.
     """
-    for setting in ('train_dataloader', 'val_dataloader'):
+    for setting in ('train_dataloader', 'val_dataloader') if cfg.get('data_check') is not False else ():
         dataset = (cfg.get(setting) or {}).get('dataset') or {}
         while 'dataset' in dataset:  # repeated, and the like
             dataset = dataset['dataset']

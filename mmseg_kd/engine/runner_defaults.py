@@ -7,35 +7,65 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mmseg_kd.config_names import type_name
+
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
-_TRAINING_HOOKS = ('ExactResumeHook', 'TrainOnlyStateHook', 'DistillScheduleHook', 'EmaTeacherHook',
-                   'DistillStatisticsHook', 'PeakMemoryHook', 'StopSignalHook', 'FiniteStepHook', 'CheckpointFitHook')
-# Hooks with a setting of their own in the config, which `False` leaves out.
-_CHECKS = dict(class_check='ClassNamesHook', teacher_check='TeacherCheckHook', data_check='DataCheckHook')
+# What is added to a training run, by the setting that leaves it out or gives its arguments.
+_HOOKS = dict(
+    exact_resume='ExactResumeHook', train_only_state='TrainOnlyStateHook', distill_schedule='DistillScheduleHook',
+    ema_teacher='EmaTeacherHook', distill_statistics='DistillStatisticsHook', peak_memory='PeakMemoryHook',
+    stop_signal='StopSignalHook', finite_step='FiniteStepHook', checkpoint_fit='CheckpointFitHook',
+    class_check='ClassNamesHook', teacher_check='TeacherCheckHook', data_check='DataCheckHook')
 
 
-def add_training_hooks(cfg: Config) -> None:
-    """Add the hooks that every training run needs to ``cfg.custom_hooks``, unless they are there.
+def add_training_hooks(cfg: Config) -> str:
+    """Add the hooks that every training run needs to ``cfg.custom_hooks``, unless they are there or left out.
 
-    Two parts of mmengine are exchanged for ours, which do the same and survive a stop: ``CheckpointHook`` and
-    ``FSDPStrategy``.
+    Each has a setting of its own in the config (see ``_HOOKS``): ``False`` leaves it out, a dict has its arguments. A
+    hook that is in ``custom_hooks`` stays as it is. Two parts of mmengine are exchanged for ours, which do the same and
+    survive a stop: ``CheckpointHook`` (``safe_checkpoint``) and ``FSDPStrategy`` (``resumable_strategy``).
+
+    Returns:
+        A sentence for the log, which names what was added and how to leave it out.
+
+    Raises:
+        ValueError: a setting is neither False nor a dict.
     """
     hooks = list(cfg.get('custom_hooks') or [])
-    wanted = {name: {} for name in _TRAINING_HOOKS}
-    for key, name in _CHECKS.items():
-        settings = cfg.get(key, {})
-        if settings is not False:
-            wanted[name] = dict(settings)
-    present = {hook.get('type') for hook in hooks}
-    cfg.custom_hooks = hooks + [dict(type=f'mmseg_kd.{name}', **settings) for name, settings in wanted.items()
-                                if f'mmseg_kd.{name}' not in present]
+    present = {type_name(hook) for hook in hooks}
+    added = {}
+    for key, name in _HOOKS.items():
+        settings = _settings(cfg, key)
+        if settings is not None and name not in present:
+            hooks.append(dict(type=f'mmseg_kd.{name}', **settings))
+            added[key] = name
+    cfg.custom_hooks = hooks
     cfg.default_hooks = dict(cfg.get('default_hooks') or {})
     checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if checkpoint is not None and checkpoint.get('type') == 'CheckpointHook':
-        checkpoint['type'] = 'mmseg_kd.SafeCheckpointHook'
-    if cfg.get('strategy') is not None and cfg.strategy.get('type') == 'FSDPStrategy':
-        cfg.strategy['type'] = 'mmseg_kd.ResumableFSDPStrategy'
+    if checkpoint is not None and type_name(checkpoint) == 'CheckpointHook':
+        settings = _settings(cfg, 'safe_checkpoint')
+        if settings is not None:
+            checkpoint.update(settings, type='mmseg_kd.SafeCheckpointHook')
+            added['safe_checkpoint'] = 'SafeCheckpointHook'
+    if cfg.get('strategy') is not None and type_name(cfg.strategy) == 'FSDPStrategy':
+        settings = _settings(cfg, 'resumable_strategy')
+        if settings is not None:
+            cfg.strategy.update(settings, type='mmseg_kd.ResumableFSDPStrategy')
+            added['resumable_strategy'] = 'ResumableFSDPStrategy'
+    return ('Beyond the config this run has, of mmseg_kd: '
+            f'{", ".join(f"{key} ({name})" for key, name in added.items()) or "nothing"}. NAME=False in the config, or '
+            '--cfg-options NAME=False, leaves one out; NAME=dict(...) gives its arguments.')
+
+
+def _settings(cfg: Config, key: str) -> dict | None:
+    settings = cfg.get(key, {})
+    if settings is False:
+        return None
+    if not isinstance(settings, dict):
+        raise ValueError(f'`{key}`: expected False, which leaves it out, or a dict of its arguments, got '
+                         f'{settings!r}.')
+    return dict(settings)
 
 
 def use_teacher_cache(cfg: Config) -> None:

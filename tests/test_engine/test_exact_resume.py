@@ -5,10 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
 from tiny import build, command, distilled, run_config, segmentor
 
-from mmseg_kd.engine.exact_resume import ExactResumeHook, _Position, seeded
+from mmseg_kd.engine.exact_resume import _Position, seeded
+from mmseg_kd.engine.runner_defaults import add_training_hooks
 
 HOOK = [dict(type='mmseg_kd.ExactResumeHook')]
 
@@ -111,16 +114,112 @@ def test_sampling_leaves_the_generators_as_they_were():
         assert drawn[2] != torch.rand(()).item()
 
 
-def test_a_batch_sampler_that_cannot_be_counted_is_refused(mini_cityscapes, tmp_path):
-    class Odd(torch.utils.data.BatchSampler):
-        pass
+@DATA_SAMPLERS.register_module()
+class SortedBatches(torch.utils.data.BatchSampler):
+    """Groups samples by what they are, as mmdet's AspectRatioBatchSampler does: not in the order of its sampler."""
 
-    config = run_config(model(), mini_cityscapes, work_dir=str(tmp_path), experiment_name='odd')
+    def __iter__(self):
+        groups = [], []
+        for index in self.sampler:
+            group = groups[index % 3 == 0]
+            group.append(index)
+            if len(group) == self.batch_size:
+                yield group[:]
+                group.clear()
+
+
+@DATA_SAMPLERS.register_module()
+class GlobalBatches:
+    """Asks no sampler: draws its batches, of several sizes, from NumPy's global generator."""
+
+    def __init__(self, sampler, batch_size):
+        self.sampler, self.size = sampler, len(sampler)
+
+    def __iter__(self):
+        while True:
+            yield [np.int64(index) for index in np.random.choice(self.size, np.random.randint(2, 4), replace=False)]
+
+    def __len__(self):
+        return self.size
+
+
+@pytest.mark.parametrize('kind, loop', [('SortedBatches', 'iterations'), ('SortedBatches', 'within an epoch'),
+                                        ('GlobalBatches', 'iterations'), (None, 'within an epoch')])
+def test_resume_with_any_batch_sampler(mini_cityscapes, tmp_path, kind, loop):
+    """A batch sampler of another kind; and a run of epochs that was stopped within one."""
+    def settings(stop):
+        config = run_config(segmentor(4), mini_cityscapes, max_iters=stop)
+        if kind:
+            config.train_dataloader.batch_sampler = dict(type=kind)
+            if kind == 'SortedBatches':
+                config.train_dataloader.batch_sampler.drop_last = False
+        if loop != 'iterations':
+            config.train_dataloader.sampler.type = 'DefaultSampler'
+            config.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+        config.default_hooks.checkpoint.interval = 1
+        return config
+
+    def train(name, stop=9, resume=False):
+        config = settings(stop)
+        config.update(work_dir=str(tmp_path / name), resume=resume, custom_hooks=HOOK,
+                      experiment_name=f'{tmp_path}{name}{resume}')
+        runner = Runner.from_cfg(config)
+        return runner, {name: value.clone() for name, value in runner.train().state_dict().items()}
+
+    whole, straight = train('whole')
+    if loop == 'iterations':
+        train('broken', 4)
+    else:
+        (tmp_path / 'broken').mkdir()
+        shutil.copy(tmp_path / 'whole/iter_4.pth', tmp_path / 'broken')
+        (tmp_path / 'broken/last_checkpoint').write_text(str(tmp_path / 'broken/iter_4.pth'))
+    resumed, end = train('broken', resume=True)
+    assert whole.iter == resumed.iter and whole.epoch == resumed.epoch and whole.iter > 4
+    assert same(straight, end)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Samples without an index."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __iter__(self):
+        return (self.dataset[index] for index in range(len(self.dataset)))
+
+    def __len__(self):
+        return len(self.dataset)
+
+
+def test_what_cannot_be_exact_is_said_and_trains(mini_cityscapes, tmp_path):
+    config = run_config(segmentor(4), mini_cityscapes, max_iters=2, work_dir=str(tmp_path), custom_hooks=HOOK,
+                        experiment_name=str(tmp_path))
     runner = Runner.from_cfg(config)
-    loader = Runner.build_dataloader(config.train_dataloader, seed=0)
-    object.__setattr__(loader, 'batch_sampler', Odd(loader.sampler, 2, False))
-    runner._train_dataloader = loader
-    runner._train_loop = runner.build_train_loop(dict(type='IterBasedTrainLoop', max_iters=1))
-    runner.train_loop.dataloader = loader
-    with pytest.raises(ValueError, match='`train_dataloader.batch_sampler`'):
-        ExactResumeHook().before_train(runner)
+    inner = runner.build_dataloader(config.train_dataloader)
+    runner._train_dataloader = torch.utils.data.DataLoader(Stream(inner.dataset), 2, collate_fn=inner.collate_fn)
+    runner.train()
+    assert runner.iter == 2
+    log, = tmp_path.glob('*/*.log')
+    said = [line for line in log.read_text().splitlines() if 'an IterableDataset have no positions' in line]
+    assert len(said) == 1 and 'WARNING' in said[0] and '`exact_resume=False`' in said[0]
+
+
+def test_what_a_user_leaves_out_stays_out():
+    """Every part that tools/train.py adds, by its own setting; one in custom_hooks is not added twice."""
+    config = Config(dict(custom_hooks=[dict(type='mmseg_kd.FiniteStepHook', skip=2)], default_hooks=dict(),
+                         exact_resume=False, peak_memory=False, distill_statistics=dict(interval=7)))
+    said = add_training_hooks(config)
+    types = [hook['type'] for hook in config.custom_hooks]
+    assert types.count('mmseg_kd.FiniteStepHook') == 1 and config.custom_hooks[0].skip == 2
+    assert 'mmseg_kd.ExactResumeHook' not in types and 'mmseg_kd.PeakMemoryHook' not in types
+    assert dict(type='mmseg_kd.DistillStatisticsHook', interval=7) in config.custom_hooks
+    assert config.default_hooks['checkpoint']['type'] == 'mmseg_kd.SafeCheckpointHook'
+    # The log names what was added, and nothing else.
+    assert 'stop_signal (StopSignalHook)' in said and 'safe_checkpoint' in said and '=False' in said
+    assert not any(name in said for name in ('exact_resume', 'peak_memory', 'finite_step'))
+    named = [part.partition(' (')[0] for part in said.partition(': ')[2].partition('. ')[0].split(', ')]
+    nothing = Config(dict(dict.fromkeys(named, False), exact_resume=False, peak_memory=False, finite_step=False))
+    assert 'of mmseg_kd: nothing.' in add_training_hooks(nothing)
+    assert nothing.custom_hooks == [] and nothing.default_hooks['checkpoint']['type'] == 'CheckpointHook'
+    with pytest.raises(ValueError, match='`stop_signal`: expected False'):
+        add_training_hooks(Config(dict(stop_signal=True)))
