@@ -56,7 +56,7 @@ def main() -> None:
         raise SystemExit(f'{args.config} has no model.teacher with a checkpoint: there is nothing to cache')
     settings.pop('cache', None)
     model = MODELS.build(cfg.model).to(args.device).eval()
-    classes = model.teacher.model.out_channels
+    classes = model.teacher.num_classes
     if args.top_k is not None and not 1 <= args.top_k < classes:
         raise SystemExit(f'--top-k: expected 1 .. {classes - 1} for {classes} classes, got {args.top_k}')
     if args.scale is not None and min(args.scale) < 1:
@@ -65,7 +65,7 @@ def main() -> None:
     cache.begin(dict(
         config=str(settings.config), checkpoint=settings.checkpoint, classes=classes, top_k=args.top_k,
         scale=args.scale, checkpoint_sha256=checkpoint_digest(settings.checkpoint),
-        align_corners=bool(getattr(model.teacher.model, 'align_corners', False))))
+        align_corners=model.teacher.align_corners))
     progress = mmengine.ProgressBar(len(dataset))
     for index in range(len(dataset)):
         image = dataset.get_data_info(index)['img_path']

@@ -22,7 +22,7 @@ if [ "$made" != "$wanted" ] || [ $complete = 0 ]; then
     # torch first and by itself: a CPU build that is at hand is kept, a GPU user gets the CUDA build of PyPI.
     "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" torch
     "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" -e "$root${have:+[$have]}"
-    [[ ",$have," != *,cls,* ]] || "$venv/bin/python" "$root/tools/torchvision_beside_cpu_torch.py"
+    [[ ",$have," != *,@(cls|timm|smp),* ]] || "$venv/bin/python" "$root/tools/torchvision_beside_cpu_torch.py"
     echo "$wanted $have" > "$stamp"
 fi
 python="$venv/bin/python"

@@ -2,14 +2,14 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, check_tap, classifier_inputs, read_tap
-from mmseg_kd.teachers.build import build_teachers
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, check_tap, classifier_inputs, is_module, read_tap
+from mmseg_kd.teachers import Host, Teacher, build_teachers
 from mmseg_kd.teachers.class_names import check_names
 from mmseg_kd.teachers.ema import EmaTeacher
-from mmseg_kd.teachers.guest import Teacher
 
 from .channels import fit_features
 from .dual_head import auxiliary_classifier
@@ -35,6 +35,10 @@ class Distilled:
 
     #: Registry scope of the library that the student is from.
     scope: str
+    #: Name of the child that makes the logits in models of that library.
+    head_name: ClassVar[str]
+    #: Dimensions of a teacher's logits: 4, maps (N, C, h, w), or 2, vectors (N, C); None: neither.
+    logit_dims: ClassVar[int | None] = None
     #: Taps that are no modules and that student and teacher have.
     answers: tuple[str, ...] = (LOGITS, )
     #: What a term's ``weight`` may be.
@@ -53,7 +57,8 @@ class Distilled:
             raise ValueError('`teacher.cache`: a cache holds the logits of a segmentor; the teacher of another model '
                              'runs beside it: give `config` and `checkpoint` instead.')
         terms = build_terms(distill, ignore_index, self.weights)
-        self.teachers, self._teacher_weights = build_teachers(teacher, self.scope, self, self.teacher_logits)
+        self.teachers, self._teacher_weights = build_teachers(
+            teacher, Host(self, self.scope, self.teacher_logits, self.head_name, self.logit_dims))
         for term in terms.values():
             for tap in term.student_taps:
                 if dual_head is None or tap != AUX_LOGITS:
@@ -62,7 +67,12 @@ class Distilled:
                 for tap in term.teacher_taps:
                     check_tap(guest.model, tap, term.setting, 'teacher', self.answers)
         self._check_classes(terms)
-        fit_features(list(terms.values()), self, [guest.model for guest in self.teachers], self.teacher_logits)
+        for term in terms.values():
+            for guest in self.teachers:
+                if guest.no_logits and not all(map(is_module, term.teacher_taps)):
+                    raise ValueError(f'{guest.no_logits}, and `{term.setting}` reads logits. Take another teacher, or '
+                                     'name modules of student and teacher there.')
+        fit_features(list(terms.values()), self, self.teachers, self.teacher_logits)
         self.distill = nn.ModuleDict(dict(terms=terms))
         if dual_head is not None:
             if not any(term.student_tap == AUX_LOGITS for term in terms.values()):
@@ -113,7 +123,7 @@ class Distilled:
         """
         if any(term.reads_logits for term in self.terms.values()):
             for teacher in self.teachers:
-                check_names(names, getattr(teacher, 'classes', None))
+                check_names(names, teacher.classes)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
         """The student's; in training with several processes the distillation terms are means over all their positions.

@@ -1,22 +1,20 @@
 """How many channels the features have that terms compare, found out before training."""
+import functools
 from collections.abc import Callable, Collection, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from mmseg_kd.functional import Upsampled
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
+from mmseg_kd.teachers import Teacher
+from mmseg_kd.teachers.probe import small_pass
 
 from .adapters import adapter
 from .terms import DistillTerm
 
 __all__ = ['fit_features']
 
-# One of these suits every network that was tried: pyramid pooling wants more than 64, networks for CIFAR exactly 32.
-_SIDES = (128, 224, 32, 512)
 
-
-def fit_features(terms: Sequence[DistillTerm], student: nn.Module, teachers: Sequence[nn.Module],
+def fit_features(terms: Sequence[DistillTerm], student: nn.Module, teachers: Sequence[Teacher],
                  logits: Callable[[nn.Module, Tensor], Tensor]) -> None:
     """Give each term on features its adapter, one a teacher, and refuse features that cannot be compared.
 
@@ -26,8 +24,8 @@ def fit_features(terms: Sequence[DistillTerm], student: nn.Module, teachers: Seq
     Args:
         terms: The terms.
         student: The student.
-        teachers: The teachers' models.
-        logits: Computes the logits from (model, images).
+        teachers: The teachers.
+        logits: Computes the student's logits from (model, images).
 
     Raises:
         ValueError: the channels differ and the term has no adapter, or it has one and the channels are not known.
@@ -35,10 +33,11 @@ def fit_features(terms: Sequence[DistillTerm], student: nn.Module, teachers: Seq
     terms = [term for term in terms if term.reads_features]
     if not terms:
         return
-    of_student = _channels(student, {tap for term in terms for tap in term.student_taps}, logits)
+    of_student = _channels(student, {tap for term in terms for tap in term.student_taps},
+                           functools.partial(_outputs, student, logits))
     taps = {tap for term in terms for tap in term.teacher_taps}
     for number, teacher in enumerate(teachers):
-        of_teacher = _channels(teacher, taps, logits)
+        of_teacher = _channels(teacher.model, taps, teacher.run)
         for term in terms:
             pairs = [(of_student.get(own), of_teacher.get(other))
                      for own, other in zip(term.student_taps, term.teacher_taps, strict=True)]
@@ -69,38 +68,27 @@ def _check_equal(term: DistillTerm, pairs: list[tuple[int | None, int | None]]) 
                 'of the student; or use AttentionTransferLoss, which compares maps without channels.')
 
 
-@torch.no_grad()
-def _channels(model: nn.Module, taps: Collection[str], logits) -> dict[str, int]:
+def _channels(model: nn.Module, taps: Collection[str],
+              run: Callable[[Tensor, Collection[str]], dict]) -> dict[str, int]:
     """Channels of each tap that has a map (N, C, h, w) or a vector (N, C); others are left out."""
-    parameter = next(model.parameters(), None)
-    if parameter is None:
+    if next(model.parameters(), None) is None:
         return {}  # a teacher whose logits were computed before
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.random.fork_rng(devices=[]):
-            outputs = _outputs(model, taps, logits, parameter)
-    finally:
-        for module, training in modes:
-            module.training = training
+        outputs = small_pass(lambda image: run(image, taps), model)
+    except ValueError:
+        return {}  # It may run in training; then the taps are read, or refused with a reason.
     found = {}
     for tap in taps:
         try:
             value = read_tap(outputs, tap, '', '')
         except ValueError:
-            continue  # It may be there in training; then it is read, or refused with a reason.
+            continue
         if len(value.shape) in (2, 4):
             found[tap] = value.shape[1]
     return found
 
 
-def _outputs(model: nn.Module, taps: Collection[str], logits, parameter: Tensor) -> dict:
-    for side in _SIDES:
-        image = torch.zeros(1, 3, side, side, dtype=parameter.dtype, device=parameter.device)
-        with module_outputs(model, taps) as outputs:
-            try:
-                values: Tensor | Upsampled = logits(model, image)
-            except (RuntimeError, ValueError, IndexError, AssertionError):
-                continue  # another size
-        return {**outputs, LOGITS: values, AUX_LOGITS: values}
-    return {}
+def _outputs(model: nn.Module, logits: Callable, image: Tensor, taps: Collection[str]) -> dict:
+    with module_outputs(model, taps) as outputs:
+        values = logits(model, image)
+    return {**outputs, LOGITS: values, AUX_LOGITS: values}

@@ -1,5 +1,6 @@
 """Teachers: guests in the student's training, whatever they are made of."""
-from .build import build_teachers
-from .guest import Teacher, build_teacher
+from .build import build_teacher, build_teachers
+from .guest import Teacher
+from .host import Host
 
-__all__ = ['Teacher', 'build_teacher', 'build_teachers']
+__all__ = ['Host', 'Teacher', 'build_teacher', 'build_teachers']

@@ -1,26 +1,30 @@
 """The teachers that a config names: one, or several with weights."""
+import difflib
 import math
 from collections.abc import Sequence
 
-from torch import nn
-
+from .cached import CachedTeacher, build_cached_teacher
 from .ema import build_ema_teacher
-from .guest import Teacher, build_teacher
+from .guest import Teacher
+from .host import Host
+from .module import build_module_teacher
+from .openmmlab import build_openmmlab_teacher
+from .probe import input_channels
 
-__all__ = ['build_teachers']
+__all__ = ['build_teacher', 'build_teachers']
+
+# What a teacher is made of, by its `type`; without one it is a config of OpenMMLab's, or a cache.
+_KINDS = dict(ema=build_ema_teacher, module=build_module_teacher)
 
 
-def build_teachers(settings: dict | Sequence[dict], scope: str, student: nn.Module,
-                   logits) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
+def build_teachers(settings: dict | Sequence[dict], host: Host) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
     """Build what ``teacher=dict(...)`` or ``teacher=[dict(..., weight=...), ...]`` names.
 
     Args:
-        settings: One teacher, see :func:`~.guest.build_teacher`, or ``dict(type='ema', ...)``, see
-            :class:`~.ema.EmaTeacher`; or a list of those. ``weight`` of one in a list is a factor on all losses
-            against it; without weights each has 1 / number, so that the loss is the mean over the teachers.
-        scope: Registry scope in which a config's types are looked up.
-        student: The student, which has no teacher yet.
-        logits: Computes the logits from (model, images).
+        settings: One teacher, see :func:`build_teacher`, or a list of those. ``weight`` of one in a list is a factor
+            on all losses against it; without weights each has 1 / number, so that the loss is the mean over the
+            teachers.
+        host: What is known of the student.
 
     Returns:
         The teachers and their weights.
@@ -29,9 +33,9 @@ def build_teachers(settings: dict | Sequence[dict], scope: str, student: nn.Modu
         ValueError: a setting that does not fit; the message names it.
     """
     if not isinstance(settings, (list, tuple)):
-        return (_build(settings, scope, student, logits), ), (1., )
+        return (build_teacher(settings, host), ), (1., )
     weights = _weights(settings)
-    return tuple(_build({name: value for name, value in each.items() if name != 'weight'}, scope, student, logits)
+    return tuple(build_teacher({name: value for name, value in each.items() if name != 'weight'}, host)
                  for each in settings), weights
 
 
@@ -51,7 +55,35 @@ def _weights(settings: Sequence[dict]) -> tuple[float, ...]:
     return weights
 
 
-def _build(settings: dict, scope: str, student: nn.Module, logits) -> Teacher:
-    if isinstance(settings, dict) and settings.get('type') == 'ema':
-        return build_ema_teacher(settings, student, logits)
-    return build_teacher(settings, scope, student.data_preprocessor, logits)
+def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
+    """Build one teacher.
+
+    Args:
+        settings: ``dict(config=..., checkpoint=...)``, see :func:`~.openmmlab.build_openmmlab_teacher`;
+            ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; or ``dict(type=..., ...)``, where ``type``
+            is ``'module'`` (see :func:`~.module.build_module_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
+        host: What is known of the student.
+
+    Raises:
+        ValueError: a setting that does not fit; the message names it.
+    """
+    teacher = _build(settings, host)
+    own, its = input_channels(host.student), input_channels(teacher.model)
+    if None not in (own, its) and own != its:
+        raise ValueError(f'`{teacher.setting}`: the teacher takes images of {its} channels, the student of {own} (the '
+                         "first convolution of each, `backbone.in_channels` of OpenMMLab's models), and both see the "
+                         'same images. Take a teacher of the same kind of images.')
+    return teacher
+
+
+def _build(settings: dict, host: Host) -> Teacher | CachedTeacher:
+    kind = settings.get('type') if isinstance(settings, dict) else None
+    if kind is not None:
+        if kind not in _KINDS:
+            near = difflib.get_close_matches(str(kind), _KINDS, n=1)
+            raise ValueError(f'`teacher.type`: expected one of {sorted(_KINDS)}, or no `type` and `config`, got '
+                             f'{kind!r}{f"; did you mean {near[0]!r}?" if near else "."}')
+        return _KINDS[kind]({name: value for name, value in settings.items() if name != 'type'}, host)
+    if isinstance(settings, dict) and settings.get('cache') is not None:
+        return build_cached_teacher(settings)
+    return build_openmmlab_teacher(settings, host)

@@ -21,9 +21,12 @@ class CachedTeacher:
         classes: Number of classes of the logits.
     """
 
+    no_logits = classes = None
+    setting = 'teacher.cache'
+
     def __init__(self, classes: int):
         self.model = nn.Module()
-        self.model.out_channels = classes
+        self.model.out_channels = self.num_classes = classes
 
     def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Upsampled | Tensor]:
         """The logits of a batch.

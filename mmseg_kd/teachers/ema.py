@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from .guest import Teacher
+from .host import Host
 from .normalization import Renormalize
+from .openmmlab import number_of_classes, what_features_need
 
 __all__ = ['EmaTeacher', 'build_ema_teacher']
 
-_SETTINGS = ('type', 'momentum', 'warmup')
+_SETTINGS = ('momentum', 'warmup')
 _STEPS = 'steps'
 
 
@@ -39,7 +41,7 @@ class EmaTeacher(Teacher):
         model.teachers = ()
         # It knows at first what the student knows: there is nothing to be checked before training.
         super().__init__(model, logits, Renormalize(student.data_preprocessor, model.data_preprocessor),
-                         has_weights=False)
+                         has_weights=False, num_classes=number_of_classes(model), features=what_features_need(logits))
         self.momentum = momentum
         self.warmup = warmup
         self.steps: int | None = None
@@ -88,8 +90,12 @@ class EmaTeacher(Teacher):
         self.model.load_state_dict({name: value for name, value in state.items() if name != _STEPS})
 
 
-def build_ema_teacher(settings: dict, student: nn.Module, logits) -> EmaTeacher:
+def build_ema_teacher(settings: dict, host: Host) -> EmaTeacher:
     """Build the teacher that ``teacher=dict(type='ema', momentum=0.001, warmup=True)`` names.
+
+    Args:
+        settings: ``momentum`` and ``warmup``.
+        host: What is known of the student.
 
     Raises:
         ValueError: an unknown setting, or one outside of its domain.
@@ -105,4 +111,4 @@ def build_ema_teacher(settings: dict, student: nn.Module, logits) -> EmaTeacher:
                          f'(0.001 where the literature has a decay of 0.999), got {momentum!r}.')
     if not isinstance(warmup, bool):
         raise ValueError(f'`teacher.warmup`: expected True or False, got {warmup!r}.')
-    return EmaTeacher(student, logits, momentum, warmup)
+    return EmaTeacher(host.student, host.logits, momentum, warmup)

@@ -95,7 +95,7 @@ def test_a_distilled_config_can_be_a_teacher():
 
 def test_no_checkpoint_is_said(monkeypatch):
     said = []
-    monkeypatch.setattr('mmseg_kd.teachers.guest.print_log', lambda message, **_: said.append(message))
+    monkeypatch.setattr('mmseg_kd.teachers.openmmlab.print_log', lambda message, **_: said.append(message))
     build(with_teacher(config=dict(model=segmentor(16))))
     assert len(said) == 1 and 'RANDOM weights' in said[0]
 

@@ -44,6 +44,8 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
     """
 
     scope = 'mmpretrain'
+    head_name = _HEAD
+    logit_dims = 2
 
     def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None, **kwargs):
         super().__init__(*args, **kwargs)
@@ -82,10 +84,9 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         return losses
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
-        own, *of_teachers = (getattr(getattr(model, 'head', None), 'num_classes', None)
-                             for model in (self, *(teacher.model for teacher in self.teachers)))
+        own = getattr(self.head, 'num_classes', None)
+        others = {teacher.num_classes for teacher in self.teachers} - {own, None}
         for term in terms.values():
-            others = set(of_teachers) - {own, None}
             if term.reads_logits and own is not None and others:
                 raise ValueError(
                     f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same '

@@ -1,6 +1,4 @@
 """What distilled detectors share: mmdet's, with a teacher."""
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
@@ -21,8 +19,6 @@ class DistilledDetector(Distilled):
 
     scope = 'mmdet'
     weights = WEIGHTS
-    #: Name of the child whose scores are compared.
-    head_name: ClassVar[str]
 
     @property
     def scores_are_sigmoid(self) -> bool:

@@ -26,6 +26,8 @@ class DistilledSegmentor(Distilled):
     """What distilled segmentors share: dense logits against a label map."""
 
     scope = 'mmseg'
+    head_name = 'decode_head'
+    logit_dims = 4
     reads_cache = True
 
     @staticmethod
@@ -96,12 +98,12 @@ class DistilledSegmentor(Distilled):
             if not term.reads_logits:
                 continue
             for teacher in self.teachers:
-                number = teacher.model.out_channels
-                if number == self.out_channels:
+                number = teacher.num_classes
+                if teacher.no_logits or number == self.out_channels:
                     continue
-                names = getattr(teacher, 'classes', None)
+                names = teacher.classes
                 raise ValueError(
-                    f'`teacher.config`: `{term.setting}` compares logits, so student and teacher must know the same '
+                    f'`{teacher.setting}`: `{term.setting}` compares logits, so student and teacher must know the same '
                     f'classes; the student has {self.out_channels}, the teacher {number}'
                     f'{f" ({list(names)})" if names else ""}. Take a teacher of the same data set, or set '
                     '`decode_head.num_classes` of one of them.')
