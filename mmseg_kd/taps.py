@@ -1,27 +1,29 @@
 """Where a distillation term reads: logits, or the output of a named module."""
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 
-__all__ = ['AUX_LOGITS', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'check_tap', 'classifier_inputs', 'is_module',
-           'module_outputs', 'read_tap']
+__all__ = ['AUX_LOGITS', 'Arguments', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'ModuleCalls', 'check_tap', 'is_module',
+           'module_calls', 'read_tap', 'tapped_modules']
 
 LOGITS = 'logits'
 AUX_LOGITS = 'aux_logits'
 #: Of detectors: distributions over the distances to a box's edges; the mask of each positive proposal.
 BOX_LOGITS = 'box_logits'
 MASK_LOGITS = 'mask_logits'
+_NO_MODULES = (LOGITS, AUX_LOGITS, BOX_LOGITS, MASK_LOGITS)
 _OVERWRITTEN = object()
 
 
 def is_module(tap: str) -> bool:
     """Whether a tap is the output of a module, not logits."""
-    return tap not in (LOGITS, AUX_LOGITS, BOX_LOGITS, MASK_LOGITS)
+    return tap not in _NO_MODULES
 
 
 def _split(tap: str) -> tuple[str, int | None]:
@@ -57,33 +59,66 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str, answers: Col
                      'model.named_modules() lists them all.')
 
 
+def tapped_modules(model: nn.Module, taps: Collection[str]) -> dict[str, nn.Module]:
+    """The modules that taps read, by name; ``'logits'`` and its like are passed over, they are not modules."""
+    names = sorted({_split(tap)[0] for tap in taps if tap not in _NO_MODULES})
+    return {name: model.get_submodule(name) for name in names}
+
+
+class Arguments(NamedTuple):
+    """What a module was called with."""
+
+    positional: tuple
+    named: dict[str, object]
+
+    @property
+    def first(self) -> Tensor:
+        """The first positional argument: the input of a layer."""
+        return self.positional[0]
+
+
+class ModuleCalls(NamedTuple):
+    """What was seen of modules while a block ran."""
+
+    outputs: dict[str, object]  #: by name, the latest output; read it with :func:`read_tap`
+    arguments: list[list[Arguments]]  #: for each module in order, its calls
+
+
 @contextmanager
-def module_outputs(model: nn.Module, taps: Collection[str]) -> Iterator[dict[str, object]]:
-    """Collect the outputs of named modules while the block runs.
+def module_calls(outputs_of: Mapping[str, nn.Module], arguments_of: Sequence[nn.Module] = ()) -> Iterator[ModuleCalls]:
+    """Collect outputs and arguments of modules while the block runs.
+
+    The hooks live as long as the block and leave nothing on the model: inference, copies and exports know nothing of
+    them.
 
     Args:
-        model: The model that owns the modules.
-        taps: What terms read; ``'logits'`` and ``'aux_logits'`` are passed over, they are no modules.
+        outputs_of: The modules whose outputs are wanted, by the name under which they are kept.
+        arguments_of: The modules whose arguments are wanted, as their caller passed them.
 
     Yields:
-        A dict from the module's name to its latest output, filled as the block runs; see :func:`read_tap`.
+        It is filled as the block runs.
     """
-    outputs: dict[str, object] = {}
+    calls = ModuleCalls({}, [[] for _ in arguments_of])
     versions: dict[str, int] = {}
 
-    def keep(name):
+    def keep_output(name):
         def hook(module, args, output):
-            outputs[name] = output
+            calls.outputs[name] = output
             versions[name] = output._version if isinstance(output, Tensor) else 0
         return hook
 
-    names = {_split(tap)[0] for tap in taps if is_module(tap)}
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in sorted(names)]
+    def keep_arguments(found):
+        return lambda module, args, kwargs: found.append(Arguments(args, kwargs))
+
+    handles = [module.register_forward_hook(keep_output(name)) for name, module in outputs_of.items()]
+    # First in line, whatever other hooks make of the arguments.
+    handles += [module.register_forward_pre_hook(keep_arguments(found), prepend=True, with_kwargs=True)
+                for module, found in zip(arguments_of, calls.arguments, strict=True)]
     try:
-        yield outputs
+        yield calls
         for name, version in versions.items():
-            if isinstance(outputs[name], Tensor) and outputs[name]._version != version:
-                outputs[name] = _OVERWRITTEN
+            if isinstance(calls.outputs[name], Tensor) and calls.outputs[name]._version != version:
+                calls.outputs[name] = _OVERWRITTEN
     finally:
         for handle in handles:
             handle.remove()
@@ -95,6 +130,9 @@ def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> 
     Raises:
         ValueError: the module did not run in this step, or its output is no tensor.
     """
+    output = outputs.get(tap)
+    if isinstance(output, (Tensor, Upsampled)):
+        return output
     module, index = _split(tap)
     if module not in outputs:
         raise ValueError(f"`{setting}`: module {module!r} of the {whose} exists but was not called in a training step "
@@ -118,24 +156,3 @@ def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> 
 def _what(output: object) -> str:
     number = f' of {len(output)}' if isinstance(output, (tuple, list)) else ''
     return f'a {type(output).__name__}{number}'
-
-
-@contextmanager
-def classifier_inputs(classifier: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the inputs of a module while the block runs.
-
-    A hook that lives for one step leaves nothing on the model: inference, copies and exports know nothing of it.
-
-    Args:
-        classifier: The main classifier, for instance mmseg's ``conv_seg``; its input is taken after the head's dropout.
-
-    Yields:
-        A list that grows by one tensor per call of the module.
-    """
-    inputs: list[Tensor] = []
-    # First in line, so that what is collected is what the head passed, whatever other hooks make of it.
-    handle = classifier.register_forward_pre_hook(lambda module, args: inputs.append(args[0]), prepend=True)
-    try:
-        yield inputs
-    finally:
-        handle.remove()

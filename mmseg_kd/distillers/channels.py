@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor, nn
 
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_outputs, read_tap
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_calls, read_tap, tapped_modules
 from mmseg_kd.teachers import Teacher
 from mmseg_kd.teachers.probe import small_pass
 
@@ -89,6 +89,6 @@ def _channels(model: nn.Module, taps: Collection[str],
 
 
 def _outputs(model: nn.Module, logits: Callable, image: Tensor, taps: Collection[str]) -> dict:
-    with module_outputs(model, taps) as outputs:
+    with module_calls(tapped_modules(model, taps)) as calls:
         values = logits(model, image)
-    return {**outputs, LOGITS: values, AUX_LOGITS: values}
+    return {**calls.outputs, LOGITS: values, AUX_LOGITS: values}

@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from mmseg_kd.registry import HOOKS
+from mmseg_kd.step_loss import StepLoss
 
 __all__ = ['FiniteStepHook']
 
@@ -80,7 +81,8 @@ class FiniteStepHook(Hook):
 
     def _describe(self, runner, loss: Tensor) -> str:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        terms = {name: value.item() for name, value in getattr(loss, 'terms', {'loss': loss.detach()}).items()}
+        terms = loss.terms if isinstance(loss, StepLoss) else {'loss': loss.detach()}
+        terms = {name: value.item() for name, value in terms.items()}
         wrong = ', '.join(f'{name} = {value}' for name, value in terms.items() if value - value != 0)
         samples = self._batch['data_samples'] if isinstance(self._batch, dict) else []
         files = ', '.join(str(getattr(sample, 'img_path', 'without img_path')) for sample in samples)

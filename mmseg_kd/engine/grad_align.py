@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmseg_kd.registry import OPTIM_WRAPPERS
+from mmseg_kd.step_loss import Objectives, StepLoss
 
 from .grad_align_conflict import Conflict
 from .grad_align_features import SharedFeatures
@@ -66,7 +67,9 @@ class GradAlign:
         """Divide the loss and its parts by the number of accumulated steps."""
         scaled = super().scale_loss(loss)
         if self.level == 'parameters':
-            scaled.objectives = tuple(super(GradAlign, self).scale_loss(part) for part in _objectives(loss))
+            parts = [super(GradAlign, self).scale_loss(part) for part in _objectives(loss)]
+            scaled = scaled.as_subclass(StepLoss)
+            scaled.objectives, scaled.terms = Objectives(*parts), loss.terms
         return scaled
 
     def backward(self, loss: Tensor, **kwargs) -> None:
@@ -107,22 +110,21 @@ class GradAlign:
             self.message_hub.update_scalar('train/align_conflict', float(cosine < 0))
 
 
-def _objectives(loss: Tensor) -> tuple[Tensor, Tensor]:
+def _objectives(loss: Tensor) -> Objectives:
     """The supervised and the distillation part of a loss.
 
     Raises:
         ValueError: the loss is not that of a distilled model, or one part is missing.
     """
-    parts = getattr(loss, 'objectives', None)
-    if parts is None:
+    if not isinstance(loss, StepLoss):
         raise ValueError('`optim_wrapper.type`: gradient alignment needs the supervised and the distillation loss '
                          "apart, as a distilled model gives them; train one (model.type='mmseg_kd.Distilled...') "
                          "through its train_step, or use type='OptimWrapper'.")
-    for name, part in zip(('supervised', 'distillation'), parts, strict=True):
+    for name, part in loss.objectives._asdict().items():
         if not isinstance(part, Tensor) or not part.requires_grad:
             raise ValueError(f'`optim_wrapper.type`: gradient alignment has nothing to align: the model has no {name} '
                              "loss with a gradient. Use type='OptimWrapper'.")
-    return parts
+    return loss.objectives
 
 
 def _classifiers(model: nn.Module) -> tuple[nn.Module, nn.Module]:

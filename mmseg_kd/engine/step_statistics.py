@@ -113,7 +113,7 @@ class StepStatistics:
                 return [None] * len(features)
             return torch.autograd.grad(loss * scale, features, retain_graph=True, allow_unused=True)
 
-        supervised = gradient(module.parse_losses(losses)[0].objectives[0])
+        supervised = gradient(module.parse_losses(losses)[0].objectives.supervised)
         for name, term in module.terms.items():
             # A term that is switched off has a gradient of zeros, and no direction.
             if not term.scale:

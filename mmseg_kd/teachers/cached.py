@@ -28,13 +28,15 @@ class CachedTeacher:
         self.model = nn.Module()
         self.model.out_channels = self.num_classes = classes
 
-    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str]) -> dict[str, Upsampled | Tensor]:
+    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str],
+                 at: None = None) -> dict[str, Upsampled | Tensor]:
         """The logits of a batch.
 
         Args:
             inputs: Images (N, 3, H, W).
             data_samples: Their data samples with ``teacher_logits``.
-            taps: ``'logits'`` alone.
+            taps: Only ``'logits'``.
+            at: None: the logits are those of all positions.
 
         Raises:
             ValueError: the pipeline does not bring the logits along.

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from mmseg_kd.taps import LOGITS, is_module, module_outputs
+from mmseg_kd.taps import LOGITS, is_module, module_calls, tapped_modules
 
 from .normalization import Renormalize
 from .sharding import shard
@@ -57,14 +57,15 @@ class Teacher:
         self.align_corners = bool(getattr(model, 'align_corners', False))
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str], *scored) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str],
+                 at: object | None = None) -> dict[str, Tensor]:
         """Run the teacher once.
 
         Args:
             inputs: Images (N, C, H, W) as the student sees them.
             data_samples: Their data samples; labels are not read.
             taps: What to return: ``'logits'`` and names of modules.
-            *scored: Passed on to ``logits``.
+            at: Where to answer, as the student's library says it; passed on to ``logits``. None: everywhere.
 
         Returns:
             Tap to tensor, without gradient.
@@ -80,20 +81,20 @@ class Teacher:
         # Weights in a precision of their own leave nothing to autocast.
         own = nullcontext() if self.speed.dtype is None else torch.autocast(inputs.device.type, enabled=False)
         with own:
-            return self.run(inputs, taps, *scored)
+            return self.run(inputs, taps, at)
 
     @torch.no_grad()
-    def run(self, images: Tensor, taps: Collection[str], *scored) -> dict[str, Tensor]:
+    def run(self, images: Tensor, taps: Collection[str], at: object | None = None) -> dict[str, Tensor]:
         """As a call, on images that are the teacher's already. Where only modules are read, what they do not need is
         left out as far as ``features`` can."""
         only_modules = bool(taps) and all(map(is_module, taps))
-        with module_outputs(self.model, taps) as outputs:
+        with module_calls(tapped_modules(self.model, taps)) as calls:
             if only_modules and self._features is not None:
                 self._features(self.model, images, taps)
             else:
-                answers = self._logits(self.model, images, *scored)
-                outputs.update(answers if isinstance(answers, dict) else {LOGITS: answers})
-        return outputs
+                answers = self._logits(self.model, images) if at is None else self._logits(self.model, images, at)
+                calls.outputs.update(answers if isinstance(answers, dict) else {LOGITS: answers})
+        return calls.outputs
 
     def _settle(self, device: torch.device) -> None:
         """Be where the images are; FSDP moves the student's parameters one by one, which no guest notices."""

@@ -27,7 +27,7 @@ import mmseg_kd  # noqa: F401 (makes 'mmseg::' resolve)
 from mmseg_kd.config import student_config
 from mmseg_kd.distillers.dual_head import auxiliary_classifier
 from mmseg_kd.functional import binary_kl_norm_loss
-from mmseg_kd.taps import classifier_inputs
+from mmseg_kd.taps import module_calls
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,9 +141,9 @@ class SegmentationNetwork(nn.Module):
         return self.segmentor.decode_head.conv_seg
 
     def features(self, images: Tensor) -> Tensor:
-        with classifier_inputs(self.main) as inputs:
+        with module_calls({}, [self.main]) as calls:
             self.segmentor._forward(images)
-        return inputs[0]
+        return calls.arguments[0][0].first
 
 
 def optimizer_of(modules: list[nn.Module], task, iterations: int):

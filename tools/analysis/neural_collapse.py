@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
-from mmseg_kd.taps import classifier_inputs
+from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat
 from mmseg_kd.visualization.curves import Panel, draw_curves
@@ -103,9 +103,9 @@ def features_of(model: nn.Module, items: list[dict], per_class: int) -> tuple[Te
         samples = [item['data_samples'] for item in items[start:start + together]]
         inputs = [item['inputs'] for item in items[start:start + together]]
         data = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
-        with classifier_inputs(classifier_of(model)) as seen:
+        with module_calls({}, [classifier_of(model)]) as calls:
             model(data['inputs'], mode='tensor')
-        feature = seen[-1]
+        feature = calls.arguments[0][-1].first
         if feature.dim() == 4:
             label = F.interpolate(samples[0].gt_sem_seg.data[None].float(), size=feature.shape[2:], mode='nearest')
             feature, label = feature[0].flatten(1).T, label.flatten().long()

@@ -4,11 +4,11 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
-from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, module_outputs
+from mmseg_kd.taps import AUX_LOGITS, LOGITS
 
 from ..base import Distilled
+from ..compare import compare_vectors
 from ..terms import DistillTerm
 from .heads import main_linear
 
@@ -70,17 +70,16 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
             data_samples: Their data samples with ``gt_label`` (a class) or ``gt_score`` (C,).
         """
         teachers = self._ask_teachers(inputs, data_samples)
-        second = self.auxiliary_classifier
-        taps = {_HEAD, *(tap for term in self.terms.values() for tap in term.student_taps)}
-        with module_outputs(self, taps) as outputs, self._shared_features() as features:
+        with self._student_calls(also=(_HEAD, )) as calls:
             losses = super().loss(inputs, data_samples)
         # mmengine logs the sum under 'loss', the name that mmpretrain's heads give to their part of it.
         losses = {'loss_cls' if name == 'loss' else name: value for name, value in losses.items()}
         if any(term.student_tap == LOGITS for term in self.terms.values()):
-            outputs[LOGITS] = _checked_logits(outputs.get(_HEAD), self, '`head`')
+            calls.outputs[LOGITS] = _checked_logits(calls.outputs.get(_HEAD), self, '`head`')
+        second = self.auxiliary_classifier
         if second is not None:
-            outputs[AUX_LOGITS] = second(features[-1])
-        losses.update(self._distill_losses(outputs, teachers, data_samples))
+            calls.outputs[AUX_LOGITS] = second(calls.arguments[0][-1].first)
+        losses.update(self._distill_losses(calls.outputs, teachers, data_samples))
         return losses
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
@@ -104,12 +103,10 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
                     'them, or use a loss that needs no target (KDLoss, GDKDLoss, GDKD3Loss, BinaryKLLoss, '
                     'BinaryKLNormLoss).')
 
-    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
-        if teacher.dim() == 4 and teacher.shape[2:] != student.shape[2:]:
-            teacher = Upsampled(teacher, tuple(student.shape[2:])).computed()
-        if not getattr(term.loss, 'needs_target', False):
-            return term.loss(student, teacher)
-        return term.loss(student, teacher, _classes(data_samples, f'`distill.{term.name}.loss`'))
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, at: None) -> Tensor:
+        needs_target = getattr(term.loss, 'needs_target', False)
+        target = _classes(data_samples, f'`distill.{term.name}.loss`') if needs_target else None
+        return compare_vectors(term, student, teacher, target)
 
 
 def _classes(data_samples: list, setting: str) -> Tensor:

@@ -1,26 +1,16 @@
 """Class scores of mmdet's box heads and masks of its mask heads, proposal by proposal."""
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from torch import Tensor, nn
 
-from mmseg_kd.taps import LOGITS, MASK_LOGITS
+from mmseg_kd.taps import LOGITS, MASK_LOGITS, Arguments, ModuleCalls, module_calls
 
-from .loss_calls import LossCall, loss_calls, module_arguments
-from .positions import Positions, joined
+from .positions import LossCall, Positions, Scored, joined
 
-__all__ = ['Proposals', 'check_roi_heads', 'proposal_positions', 'roi_answers']
-
-
-class Proposals(NamedTuple):
-    """What the student's second stage looked at in a training step."""
-
-    positions: dict[str, Positions]  #: by tap
-    boxes: list[Tensor]  #: of each stage, (n, 5): image, x1, y1, x2, y2
-    masked: list[Tensor]  #: the boxes of each stage that have a mask
+__all__ = ['check_roi_heads', 'proposal_positions', 'roi_answers']
 
 
 def _each(modules: nn.Module) -> list[nn.Module]:
@@ -39,7 +29,7 @@ def _masks_are_known(head: nn.Module) -> bool:
 
 
 @contextmanager
-def proposal_positions(head: nn.Module, masks: bool) -> Iterator[Proposals]:
+def proposal_positions(head: nn.Module, masks: bool) -> Iterator[Scored]:
     """Collect where a second stage computes its losses while the block runs.
 
     Args:
@@ -51,31 +41,30 @@ def proposal_positions(head: nn.Module, masks: bool) -> Iterator[Proposals]:
         them, weighted as the student weights its stages. ``'mask_logits'``: the mask (P, 1, h, w) of the assigned
         class, of the positive proposals.
     """
-    found = Proposals({}, [], [])
+    found = Scored.nothing()
     boxes, weights = _each(head.bbox_head), getattr(head, 'stage_loss_weights', [1.])
-    mask_heads = _each(head.mask_head) if masks else []
-    with ExitStack() as stack:
-        calls = stack.enter_context(loss_calls([each.loss_cls for each in boxes]))
-        extracted = [stack.enter_context(module_arguments(each)) for each in _each(head.bbox_roi_extractor)]
-        mask_calls = stack.enter_context(loss_calls([each.loss_mask for each in mask_heads]))
-        of_masks = [stack.enter_context(module_arguments(each)) for each in _each(head.mask_roi_extractor)
-                    ] if masks else []
+    mask_heads, mask_extractors = (_each(head.mask_head), _each(head.mask_roi_extractor)) if masks else ([], [])
+    with (module_calls({}, [each.loss_cls for each in boxes]) as of_scores,
+          module_calls({}, _each(head.bbox_roi_extractor)) as extracted,
+          module_calls({}, [each.loss_mask for each in mask_heads]) as of_masks,
+          module_calls({}, mask_extractors) as extracted_for_masks):
         yield found
     found.boxes.extend(_rois(extracted))
-    stages = [_stage(each, weight) for each, weight in zip(calls, weights, strict=True) if each]
+    stages = [_stage(each, weight) for each, weight in zip(of_scores.arguments, weights, strict=True) if each]
     found.positions[LOGITS] = _of_stages(stages, boxes[0].num_classes + 1, found.boxes[0])
     if masks:
-        found.masked.extend(_rois(of_masks))
-        stages = [_mask_stage(each[0], weight) for each, weight in zip(mask_calls, weights, strict=True) if each]
+        found.masked.extend(_rois(extracted_for_masks))
+        stages = [_mask_stage(LossCall.of(each[0]), weight)
+                  for each, weight in zip(of_masks.arguments, weights, strict=True) if each]
         found.positions[MASK_LOGITS] = _of_stages(stages, 1, found.boxes[0])
 
 
-def _rois(extractors: Sequence[list]) -> list[Tensor]:
-    return [args[1] for calls in extractors for args, _ in calls]
+def _rois(extracted: ModuleCalls) -> list[Tensor]:
+    return [call.positional[1] for calls in extracted.arguments for call in calls]
 
 
-def _stage(calls: Sequence[LossCall], stage_weight: float) -> Positions:
-    call, = calls
+def _stage(calls: Sequence[Arguments], stage_weight: float) -> Positions:
+    call = LossCall.of(*calls)
     return Positions(call.prediction, call.target, call.weight * stage_weight, (call.weight > 0).sum().to(
         call.weight.dtype))
 
@@ -107,13 +96,13 @@ def _of_stages(stages: list[Positions], channels: int, like: Tensor) -> Position
 
 
 @torch.no_grad()
-def roi_answers(head: nn.Module, features: Sequence[Tensor], proposals: Proposals) -> dict[str, Tensor]:
+def roi_answers(head: nn.Module, features: Sequence[Tensor], scored: Scored) -> dict[str, Tensor]:
     """What a teacher's second stage says of the student's proposals.
 
     Args:
         head: The teacher's RoI head; its n-th stage scores the boxes of the student's n-th.
         features: The teacher's maps of all levels.
-        proposals: Of the student.
+        scored: The student's proposals.
 
     Returns:
         ``'logits'`` (N, classes + 1) and, if the student's are there, ``'mask_logits'`` (P, 1, h, w).
@@ -122,15 +111,15 @@ def roi_answers(head: nn.Module, features: Sequence[Tensor], proposals: Proposal
     def stage(number: int) -> tuple:
         return (number, ) if cascade else ()
     scores = [head._bbox_forward(*stage(number), features, boxes)['cls_score']
-              for number, boxes in enumerate(proposals.boxes) if len(boxes)]
-    positions = proposals.positions[LOGITS]
+              for number, boxes in enumerate(scored.boxes) if len(boxes)]
+    positions = scored.positions[LOGITS]
     answers = {LOGITS: torch.cat(scores) if scores else positions.logits.detach()}
-    if MASK_LOGITS in proposals.positions:
+    if MASK_LOGITS in scored.positions:
         classes = positions.target[positions.foreground]
         masks = [head._mask_forward(*stage(number), features, boxes)['mask_preds']
-                 for number, boxes in enumerate(proposals.masked) if len(boxes)]
+                 for number, boxes in enumerate(scored.masked) if len(boxes)]
         answers[MASK_LOGITS] = _of_class(torch.cat(masks), classes) if masks else (
-            proposals.positions[MASK_LOGITS].logits.detach())
+            scored.positions[MASK_LOGITS].logits.detach())
     return answers
 
 

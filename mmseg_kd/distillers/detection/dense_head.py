@@ -7,10 +7,9 @@ from mmdet.models.dense_heads import ATSSHead, FCOSHead, GFLHead
 from mmdet.models.dense_heads.anchor_head import AnchorHead
 from torch import Tensor, nn
 
-from mmseg_kd.taps import BOX_LOGITS, LOGITS
+from mmseg_kd.taps import BOX_LOGITS, LOGITS, module_calls
 
-from .loss_calls import LossCall, loss_calls
-from .positions import Positions
+from .positions import LossCall, Positions, Scored
 
 __all__ = [
     'check_dense_heads', 'class_scores', 'dense_answers', 'dense_positions', 'has_edge_distributions', 'is_sigmoid'
@@ -36,20 +35,21 @@ def _is_known(head: nn.Module) -> bool:
 
 
 @contextmanager
-def dense_positions(head: nn.Module) -> Iterator[dict[str, Positions]]:
+def dense_positions(head: nn.Module) -> Iterator[Scored]:
     """Collect where a dense head computes its losses while the block runs.
 
     Yields:
         Filled when the block ends. ``'logits'``: all positions of all levels, with the classes assigned to them.
         ``'box_logits'``, of GFL: the four edges of each positive position, with the bin nearest to the true distance.
     """
-    found: dict[str, Positions] = {}
+    found = Scored.nothing()
     losses = [head.loss_cls] + ([head.loss_dfl] if has_edge_distributions(head) else [])
-    with loss_calls(losses) as calls:
+    with module_calls({}, losses) as seen:
         yield found
-    found[LOGITS] = _class_positions(head, calls[0])
+    calls = [[LossCall.of(call) for call in each] for each in seen.arguments]
+    found.positions[LOGITS] = _class_positions(head, calls[0])
     if len(losses) == 2:
-        found[BOX_LOGITS] = _edge_positions(calls[1], head.reg_max, found[LOGITS])
+        found.positions[BOX_LOGITS] = _edge_positions(calls[1], head.reg_max, found.positions[LOGITS])
 
 
 def _class_positions(head: nn.Module, calls: Sequence[LossCall]) -> Positions:
@@ -72,8 +72,7 @@ def _edge_positions(calls: Sequence[LossCall], reg_max: int, classes: Positions)
     return Positions(torch.cat([call.prediction for call in calls]), target, weight, weight.sum())
 
 
-def dense_answers(head: nn.Module, features: Sequence[Tensor],
-                  scored: dict[str, Positions] | None = None) -> dict[str, Tensor]:
+def dense_answers(head: nn.Module, features: Sequence[Tensor], scored: Scored | None = None) -> dict[str, Tensor]:
     """What a dense head says at the positions that :func:`dense_positions` finds.
 
     Args:
@@ -87,8 +86,8 @@ def dense_answers(head: nn.Module, features: Sequence[Tensor],
     """
     scores, boxes = head(features)[:2]
     answers = {LOGITS: class_scores(head, scores)}
-    if scored and BOX_LOGITS in scored and has_edge_distributions(head):
-        positions = scored[LOGITS]
+    if scored is not None and BOX_LOGITS in scored.positions and has_edge_distributions(head):
+        positions = scored.positions[LOGITS]
         # A head's regression loss takes all that has an object, whatever its weight.
         answers[BOX_LOGITS] = _flat(boxes, 4 * (head.reg_max + 1))[positions.foreground].view(-1, head.reg_max + 1)
     return answers

@@ -1,15 +1,15 @@
 """What distilled detectors share: mmdet's, with a teacher."""
 from torch import Tensor, nn
 
-from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.joined import mean_divisor
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
 from ..base import Distilled
+from ..compare import compare_vectors
 from ..terms import DistillTerm
 from .heads import main_branch
-from .positions import WEIGHTS, Positions, foreground_confidence, weighted
+from .positions import WEIGHTS, Positions, Scored, foreground_confidence, weighted
 
 __all__ = ['DistilledDetector']
 
@@ -53,20 +53,15 @@ class DistilledDetector(Distilled):
                         f'same classes; the student has {own}, the teacher {others}. Take a teacher of the same data '
                         'set, or set `num_classes` of one of them.')
 
-    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, scored) -> Tensor:
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list,
+                   at: Scored) -> Tensor:
         if is_module(term.student_taps[0]):
-            if teacher.dim() == 4 and teacher.shape[2:] != student.shape[2:]:
-                teacher = Upsampled(teacher, tuple(student.shape[2:])).computed()
-            return term.loss(student, teacher)
-        positions = self._positions(scored)[term.student_tap]
+            return compare_vectors(term, student, teacher, None)
+        positions = at.positions[term.student_tap]
         if len(student) != len(teacher):
             raise ValueError(f'`{term.setting}`: the student has scores at {len(student)} positions, the teacher at '
                              f'{len(teacher)}; maps of both must have the same sizes at each level.')
         return _loss_at(term, positions, teacher, self.scores_are_sigmoid)
-
-    @staticmethod
-    def _positions(scored) -> dict[str, Positions]:
-        return scored
 
 
 def _loss_at(term: DistillTerm, positions: Positions, teacher: Tensor, sigmoid: bool) -> Tensor:

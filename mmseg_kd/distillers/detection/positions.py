@@ -4,10 +4,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ['WEIGHTS', 'Positions', 'foreground_confidence', 'weighted']
+from mmseg_kd.taps import Arguments
+
+__all__ = ['WEIGHTS', 'LossCall', 'Positions', 'Scored', 'foreground_confidence', 'joined', 'weighted']
 
 #: What a term's ``weight`` may be, beside None.
 WEIGHTS = ('foreground', 'confidence')
+
+
+class LossCall(NamedTuple):
+    """One call of a loss module of mmdet, ``loss(prediction, target, weight=None, ...)``."""
+
+    prediction: Tensor
+    target: Tensor
+    weight: Tensor | None
+
+    @classmethod
+    def of(cls, call: Arguments) -> 'LossCall':
+        """Read it from the arguments of a call."""
+        prediction, target = call.positional[:2]
+        return cls(prediction, target, call.positional[2] if len(call.positional) > 2 else call.named.get('weight'))
 
 
 class Positions(NamedTuple):
@@ -21,8 +37,21 @@ class Positions(NamedTuple):
 
     @property
     def foreground(self) -> Tensor:
-        """(N,) bool: an object is assigned. Of class logits alone."""
+        """(N,) bool: an object is assigned; only for class logits."""
         return self.target < self.logits.shape[1] - 1
+
+
+class Scored(NamedTuple):
+    """Where a student computed its own losses in a training step; a teacher scores the same."""
+
+    positions: dict[str, Positions]  #: by tap; empty where no term reads scores
+    boxes: list[Tensor]  #: of a second stage: the proposals of each of its stages, (n, 5): image, x1, y1, x2, y2
+    masked: list[Tensor]  #: of a second stage: the boxes of each stage that have a mask
+
+    @classmethod
+    def nothing(cls) -> 'Scored':
+        """Nothing yet; it is filled while the student runs."""
+        return cls({}, [], [])
 
 
 def foreground_confidence(logits: Tensor, sigmoid: bool) -> Tensor:
@@ -45,7 +74,7 @@ def weighted(positions: Positions, weight: str | None, confidence: Tensor | None
         positions: Those of the student's loss.
         weight: None: as there. ``'foreground'``: only where an object is assigned; the mean is over these positions.
             ``'confidence'``: times the teacher's ``confidence``; the mean divides by its sum.
-        confidence: (N,) of the teacher, in [0, 1]; for ``'confidence'`` alone.
+        confidence: (N,) of the teacher, in [0, 1]; only for ``'confidence'``.
 
     Returns:
         (N, *) weights and a scalar.

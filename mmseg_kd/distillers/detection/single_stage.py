@@ -5,7 +5,7 @@ from mmdet.models.detectors import SingleStageDetector
 from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, BOX_LOGITS, LOGITS, module_outputs
+from mmseg_kd.taps import AUX_LOGITS, BOX_LOGITS, LOGITS
 
 from ..terms import DistillTerm
 from .dense_head import (
@@ -17,7 +17,7 @@ from .dense_head import (
     is_sigmoid,
 )
 from .detector import DistilledDetector
-from .positions import Positions
+from .positions import Scored
 
 __all__ = ['DistilledSingleStageDetector']
 
@@ -73,8 +73,7 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
         return is_sigmoid(self.bbox_head)
 
     @staticmethod
-    def teacher_logits(model: nn.Module, inputs: Tensor,
-                       scored: dict[str, Positions] | None = None) -> dict[str, Tensor]:
+    def teacher_logits(model: nn.Module, inputs: Tensor, scored: Scored | None = None) -> dict[str, Tensor]:
         """Scores of a single-stage detector in eval mode; see :func:`~.dense_head.dense_answers`.
 
         Args:
@@ -92,17 +91,16 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
             data_samples: Their data samples with ``gt_instances``.
         """
         reads_scores = any(term.reads_logits for term in self.terms.values())
-        taps = {tap for term in self.terms.values() for tap in term.student_taps}
-        collected = dense_positions(self.bbox_head) if reads_scores else nullcontext({})
-        second = self.auxiliary_classifier
-        with module_outputs(self, taps) as outputs, collected as scored, self._shared_features() as features:
+        collected = dense_positions(self.bbox_head) if reads_scores else nullcontext(Scored.nothing())
+        with self._student_calls() as calls, collected as scored:
             losses = super().loss(inputs, data_samples)
+        second = self.auxiliary_classifier
         if second is not None:
-            scores = class_scores(self.bbox_head, [second(each) for each in features])
-            scored[AUX_LOGITS] = scored[LOGITS]._replace(logits=scores)
-        outputs.update((tap, positions.logits) for tap, positions in scored.items())
+            scores = class_scores(self.bbox_head, [second(call.first) for call in calls.arguments[0]])
+            scored.positions[AUX_LOGITS] = scored.positions[LOGITS]._replace(logits=scores)
+        calls.outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
         teachers = self._ask_teachers(inputs, data_samples, scored)
-        losses.update(self._distill_losses(outputs, teachers, data_samples, scored))
+        losses.update(self._distill_losses(calls.outputs, teachers, data_samples, scored))
         return losses
 
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:

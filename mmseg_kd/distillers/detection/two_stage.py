@@ -5,12 +5,12 @@ from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor, nn
 
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, MASK_LOGITS, module_outputs
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, MASK_LOGITS
 
 from ..terms import DistillTerm
-from .box_head import Proposals, check_roi_heads, proposal_positions, roi_answers
+from .box_head import check_roi_heads, proposal_positions, roi_answers
 from .detector import DistilledDetector
-from .positions import Positions
+from .positions import Scored
 
 __all__ = ['DistilledTwoStageDetector']
 
@@ -55,16 +55,16 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
         return (LOGITS, MASK_LOGITS) if self.roi_head.with_mask else (LOGITS, )
 
     @staticmethod
-    def teacher_logits(model: nn.Module, inputs: Tensor, scored: Proposals | None = None) -> dict[str, Tensor]:
+    def teacher_logits(model: nn.Module, inputs: Tensor, scored: Scored | None = None) -> dict[str, Tensor]:
         """Scores of a two-stage detector in eval mode; see :func:`~.box_head.roi_answers`.
 
         Args:
             model: The detector.
             inputs: Images (N, 3, H, W).
-            scored: The student's proposals; None: the network runs for its features alone.
+            scored: The student's proposals; without them the network only runs for its features.
         """
         features = model.extract_feat(inputs)
-        return roi_answers(model.roi_head, features, scored) if scored else {}
+        return roi_answers(model.roi_head, features, scored) if scored is not None and scored.positions else {}
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Losses of the student and of every distillation term.
@@ -73,27 +73,21 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
             inputs: Images (N, 3, H, W).
             data_samples: Their data samples with ``gt_instances``.
         """
-        taps = {tap for term in self.terms.values() for tap in term.student_taps}
         reads_scores = any(term.reads_logits for term in self.terms.values())
-        collected = proposal_positions(self.roi_head, MASK_LOGITS in taps) if reads_scores else nullcontext()
-        second = self.auxiliary_classifier
-        with module_outputs(self, taps) as outputs, collected as scored, self._shared_features() as features:
+        reads_masks = any(MASK_LOGITS in term.student_taps for term in self.terms.values())
+        collected = proposal_positions(self.roi_head, reads_masks) if reads_scores else nullcontext(Scored.nothing())
+        with self._student_calls() as calls, collected as scored:
             losses = super().loss(inputs, data_samples)
+        second = self.auxiliary_classifier
         if second is not None:
-            positions = scored.positions[LOGITS]
+            positions, seen = scored.positions[LOGITS], calls.arguments[0]
             # The box head is not asked where there is no proposal.
-            scores = second(features[-1]) if features else positions.logits
+            scores = second(seen[-1].first) if seen else positions.logits
             scored.positions[AUX_LOGITS] = positions._replace(logits=scores)
-        if scored is not None:
-            outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
-        scored = scored or ()
+        calls.outputs.update((tap, positions.logits) for tap, positions in scored.positions.items())
         teachers = self._ask_teachers(inputs, data_samples, scored)
-        losses.update(self._distill_losses(outputs, teachers, data_samples, scored))
+        losses.update(self._distill_losses(calls.outputs, teachers, data_samples, scored))
         return losses
 
     def _check_heads(self, term: DistillTerm, teacher: nn.Module | None) -> None:
         check_roi_heads(self.roi_head, teacher, term.setting, term.student_tap == MASK_LOGITS)
-
-    @staticmethod
-    def _positions(scored: Proposals) -> dict[str, Positions]:
-        return scored.positions

@@ -4,17 +4,15 @@ import torch
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.utils import resize
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
-from mmseg_kd.functional.upsampled import at_full_size
-from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module, module_outputs
+from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
 from ..base import Distilled
+from ..compare import compare_maps
 from ..terms import DistillTerm
 from .heads import as_logits, main_classifier, main_logits
 from .supervised import upsample_in_head
@@ -67,18 +65,17 @@ class DistilledSegmentor(Distilled):
             data_samples: Their data samples with ``gt_sem_seg``.
         """
         teachers = self._ask_teachers(inputs, data_samples)
-        second = self.auxiliary_classifier
-        taps = {tap for term in self.terms.values() for tap in term.student_taps}
-        with module_outputs(self, taps) as outputs, self._shared_features() as features:
+        with self._student_calls() as calls:
             maps = self.extract_feat(inputs)
             losses, logits = self._decode_head_losses(maps, data_samples)
             if self.with_auxiliary_head:
                 losses.update(self._auxiliary_head_forward_train(maps, data_samples))
         if logits is not None:
-            outputs[LOGITS] = logits
+            calls.outputs[LOGITS] = logits
+        second = self.auxiliary_classifier
         if second is not None:
-            outputs[AUX_LOGITS] = second(features[-1])
-        losses.update(self._distill_losses(outputs, teachers, data_samples))
+            calls.outputs[AUX_LOGITS] = second(calls.arguments[0][-1].first)
+        losses.update(self._distill_losses(calls.outputs, teachers, data_samples))
         return losses
 
     def _upsample_in_heads(self, wanted: bool) -> None:
@@ -111,7 +108,7 @@ class DistilledSegmentor(Distilled):
                 raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
                                  'classes to distil; set out_channels=2 in student and teacher.')
 
-    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list) -> Tensor:
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, at: None) -> Tensor:
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
         for maps, taps in ((student, term.student_taps), (teacher, term.teacher_taps)):
             if len(maps.shape) != 4:
@@ -120,32 +117,7 @@ class DistilledSegmentor(Distilled):
                                  "among its backbone's outputs, like 'backbone[2]'.")
         # Logits are compared where the labels are, features where the student's are.
         size = tuple(student.shape[2:] if is_module(term.student_taps[0]) else target.shape[1:])
-        target = _nearest(target, size)
-        maps = self._at(student, size), self._at(teacher, size)
-        if not isinstance(term.loss, DistillationLoss):
-            # A loss from elsewhere knows tensors alone.
-            return term.loss(*map(at_full_size, maps), target)
-        if student.shape[1] != self.out_channels and not term.loss.needs_target:
-            # Channels are no classes: all that a label says is whether its position counts.
-            target = target.where(target == self._ignored(term), 0)
-        return term.loss(*maps, target)
-
-    @staticmethod
-    def _ignored(term: DistillTerm) -> int:
-        # No label is below 0, where every one counts.
-        return -1 if term.loss.ignore_index is None else term.loss.ignore_index
-
-    def _at(self, maps: Tensor | Upsampled, size: tuple[int, int]) -> Tensor | Upsampled:
-        if isinstance(maps, Upsampled):
-            return maps._replace(size=size)
-        return maps if maps.shape[2:] == size else Upsampled(maps, size, self.align_corners)
-
-
-def _nearest(target: Tensor, size) -> Tensor:
-    if target.shape[1:] == tuple(size):
-        return target
-    # Through float64, which holds every label exactly; mmseg resizes label maps the same way.
-    return resize(target[:, None].double(), size=tuple(size), mode='nearest', warning=False)[:, 0].long()
+        return compare_maps(term, student, teacher, target, size, self.out_channels, self.align_corners)
 
 
 def _is_dense(head: nn.Module) -> bool:
