@@ -1,13 +1,15 @@
 """Reading what a training run leaves behind in its work dir."""
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from mmengine.config import Config
 
-__all__ = ['Run', 'read_run']
+__all__ = ['Run', 'newest_run', 'read_run']
 
 
 @dataclass
@@ -41,10 +43,11 @@ class Run:
 
 
 def read_run(work_dir: str | Path) -> Run:
-    """Read a run of ``tools/train.py`` (or of mmseg's own).
+    """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir.
 
     Args:
-        work_dir: The run's work dir. A resumed run's logs are joined.
+        work_dir: The run's work dir. The logs of a run and of what continued it (``--resume``) are joined; an older run
+            in the same folder is left aside.
 
     Raises:
         ValueError: there is no finished, validated run in ``work_dir``.
@@ -57,25 +60,74 @@ def read_run(work_dir: str | Path) -> Run:
     recorded = (work_dir / 'last_checkpoint').read_text().strip()
     # The path inside is as the run was started; a moved folder still has the file.
     checkpoint = work_dir / Path(recorded).name
-    configs = sorted(work_dir.glob('*/vis_data/config.py'), key=lambda path: path.stat().st_mtime)
-    records = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in log.open()]
-    validations = _in_order(record for record in records if 'mIoU' in record or 'accuracy/top1' in record)
-    steps = _in_order(record for record in records if 'loss' in record)
-    statistics = _in_order(record for record in records
-                           if 'loss' not in record and any(name.startswith('distill.') for name in record))
-    if not configs or not validations or not steps:
-        raise ValueError(f'`work_dir`: the run in {str(work_dir)!r} has {len(steps)} logged steps and '
+    logs = newest_run(work_dir)
+    validations = _joined(logs, lambda record: 'mIoU' in record or 'accuracy/top1' in record)
+    steps = _joined(logs, lambda record: 'loss' in record)
+    statistics = _joined(logs, lambda record: 'loss' not in record and any(
+        name.startswith('distill.') for name in record))
+    if not logs or not validations or not steps:
+        raise ValueError(f'`work_dir`: the newest run in {str(work_dir)!r} has {len(steps)} logged steps and '
                          f'{len(validations)} validations; expected some of both (train_cfg.val_interval no longer '
                          'than max_iters).')
+    iterations = max(record['step'] for record in (*steps, *validations))
+    saved = re.fullmatch(r'iter_(\d+)\.pth', checkpoint.name)
+    if saved is not None and int(saved[1]) > iterations:
+        raise ValueError(f'`work_dir`: the newest run in {str(work_dir)!r} trained for {iterations} iterations, but '
+                         f'the latest checkpoint is {checkpoint.name}, which an older run left there. Let the new run '
+                         'write one, or give each run a work dir of its own.')
     scores = {name: value for name, value in validations[-1].items() if name not in ('step', 'time', 'data_time')}
     return Run(
-        work_dir, Config.fromfile(configs[-1], import_custom_modules=False), checkpoint, scores,
-        iterations=max(record['step'] for record in records), step_time=median(record['time'] for record in steps),
+        work_dir, logs[-1].config, checkpoint, scores, iterations=iterations,
+        step_time=median(record['time'] for record in steps),
         peak_memory=max((record['memory'] for record in steps if 'memory' in record), default=None), steps=steps,
         validations=validations, statistics=statistics)
 
 
-def _in_order(records: Iterable[dict]) -> list[dict]:
-    """By step; what a resumed run did again counts as it did it last."""
-    latest = {record['step']: record for record in records}
-    return [latest[step] for step in sorted(latest)]
+class Log(NamedTuple):
+    """What one start of a training left in its folder of the work dir."""
+
+    folder: Path
+    config: Config
+    records: list[dict]
+
+
+def newest_run(work_dir: Path) -> list[Log]:
+    """The logs of the newest run in a work dir: of its start, and of what continued it, in order.
+
+    A start that logged nothing is left aside. Folders are named by the time of the start, which survives copying.
+    """
+    logs: list[Log] = []
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json'), reverse=True):
+        records = [json.loads(line) for line in file.open()]
+        if not records or not (file.parent / 'config.py').is_file():
+            continue
+        logs.insert(0, Log(file.parents[1], _read_dumped(file.parent / 'config.py'), records))
+        if not _continues(logs[0]):
+            break
+    return logs
+
+
+def _continues(log: Log) -> bool:
+    """Whether a log is of a run that was resumed; it may have been asked to and found nothing to resume from."""
+    return bool(log.config.get('resume')) or _resumed_by_mmseg(log)
+
+
+def _resumed_by_mmseg(log: Log) -> bool:
+    # A Runner that was not built from a config file need not say so; its first step tells.
+    steps = [record['step'] for record in log.records if 'loss' in record]
+    return 'resume' not in log.config and len(steps) > 1 and steps[0] > 2 * (steps[1] - steps[0])
+
+
+def _read_dumped(path: Path) -> Config:
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+def _joined(logs: Iterable[Log], wanted: Callable[[dict], bool]) -> list[dict]:
+    """Records of one kind, by step; what a resumed run did again counts as it did it last."""
+    joined: list[dict] = []
+    for log in logs:
+        latest = {record['step']: record for record in log.records if wanted(record)}
+        if latest:
+            joined = [record for record in joined if record['step'] < min(latest)]
+            joined += [latest[step] for step in sorted(latest)]
+    return joined

@@ -115,6 +115,47 @@ def test_classes(runs, tmp_path):
     assert written[0]['class_scores'] == dict(road=30., tree=7.5)
 
 
+def test_runs_that_cannot_be_paired_by_seed(tmp_path):
+    """Runs without a seed in their config, as on an `mmseg::` base; as many seeds that say nothing; fewer runs."""
+    for name, scores, seeds in (
+            ('a', (51., 53., 61.), (None, ) * 3), ('b', (50., 52., 60.), (None, ) * 3),
+            ('c', (50., 52., 60.), (4, 4, 5)), ('d', (70., 80.), (1, 2)), ('e', (60., 61.), (2, 3))):
+        for index, (score, seed) in enumerate(zip(scores, seeds, strict=True)):
+            write_run(tmp_path / f'{name}{index}', segmentor(), score, seed or 0)
+            if seed is None:
+                config, = (tmp_path / f'{name}{index}').glob('*/vis_data/config.py')
+                config.write_text(config.read_text().replace('randomness = dict(seed=0)', ''))
+
+    def gains(*names):
+        rows = [f'{name}=' + ','.join(map(str, sorted(tmp_path.glob(f'{name}?')))) for name in names]
+        output = command('tools/analysis/compare.py', *rows, '--baseline', names[0], '--out', tmp_path / 'out').stdout
+        return [row['gain'] for row in json.loads((tmp_path / 'out.json').read_text())], output
+
+    found, output = gains('b', 'a', 'c', 'd')
+    assert found == pytest.approx([0., 1., 0., 21.])
+    assert 'a: the gain is the difference of the means, because the runs cannot be paired by seed' in output
+    assert 'c: the gain is the difference' in output and 'd has 2 runs, b has 3 runs.' in output
+    found, output = gains('d', 'e')
+    assert found == pytest.approx([0., -20.])  # of seed 2 alone
+    assert 'e: the gain is over the seeds [2], which both have' in output and 'difference' not in output
+
+
+def test_the_order_of_rows_changes_no_class(tmp_path):
+    """A class that one run alone has, and one that none has."""
+    for name, bus in (('one', 'nan'), ('two', '33.00')):
+        write_run(tmp_path / name, segmentor(), 50., 0)
+        log, = tmp_path.glob(f'{name}/*/vis_data')
+        (log.parent / 'a.log').write_text(TABLE.format(10., 20.).replace('  nan  |  nan', f' {bus} |  nan') + '\n')
+    tables = []
+    for order in (('one', 'two'), ('two', 'one')):
+        rows = [f'{name}={tmp_path / name}' for name in order]
+        output = command('tools/analysis/compare.py', *rows, '--classes').stdout
+        tables.append([[cell.strip() for cell in line.strip('|').split('|')] for line in output.splitlines()
+                       if line.startswith(('| road', '| bus', '| tree', '| IoU'))])
+    assert tables[0] == [['IoU', 'one', 'two'], ['road', '10.0', '10.0'], ['bus', '', '33.0'], ['tree', '20.0', '20.0']]
+    assert tables[1] == [[row[0], row[2], row[1]] for row in tables[0]]
+
+
 def test_classes_of_a_run_without_a_table(tmp_path):
     from mmseg_kd.evaluation.class_table import read_class_scores
     with pytest.raises(ValueError, match='no log in .* has a table of classes'):

@@ -8,6 +8,7 @@ CPU of the process. Only what a training run leaves in its work dir is read.
 """
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mmengine.utils import import_modules_from_strings
 
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.config import student_config
-from mmseg_kd.evaluation.class_table import read_class_scores
+from mmseg_kd.evaluation.class_table import read_class_table
 from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.registry import MODELS
@@ -26,7 +27,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare training runs', epilog=__doc__.split('\n\n')[1])
     parser.add_argument('rows', nargs='+', metavar='NAME=WORK_DIR[,WORK_DIR...]',
                         help='a row of the table: its name and the work dirs of its runs, one a seed')
-    parser.add_argument('--baseline', help='name of the row that gains are counted from, seed by seed')
+    parser.add_argument('--baseline', help='name of the row that gains are counted from: seed by seed where the runs '
+                        'say theirs, else between the means')
     parser.add_argument('--metric', default='mIoU', help='metric of the validation (default mIoU)')
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='size that FLOPs are counted at (default: the size of the training images)')
@@ -65,15 +67,41 @@ def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int
         peak_memory_mib=max(memory, default=None), work_dirs=[str(run.work_dir) for run in runs])
 
 
-def add_gains(rows: list[dict], baseline: str) -> None:
-    """Add each row's gain over the baseline, seed by seed."""
+def add_gains(rows: list[dict], baseline: str) -> list[str]:
+    """Add each row's gain over the baseline: the mean over seeds that both have, else the difference of the means.
+
+    Returns:
+        What a reader of the gains must know, a sentence each.
+    """
     base = next((row for row in rows if row['name'] == baseline), None)
     if base is None:
         raise ValueError(f"`--baseline`: expected one of {[row['name'] for row in rows]}, got {baseline!r}.")
-    of_seed = dict(zip(base['seeds'], base['scores'], strict=True))
+    notes = []
     for row in rows:
-        pairs = zip(row['seeds'], row['scores'], strict=True)
-        row['gains'] = [score - of_seed[seed] for seed, score in pairs if seed in of_seed]
+        row['gains'], row['gain'] = [], row['mean'] - base['mean']
+        if row is not base and len(row['scores']) != len(base['scores']):
+            notes.append(f"{row['name']} has {_runs(row)}, {base['name']} has {_runs(base)}.")
+        shared = [seed for seed in row['seeds'] if seed in base['seeds']]
+        if not (_seeds_tell(row) and _seeds_tell(base) and shared):
+            if row is not base:
+                notes.append(f"{row['name']}: the gain is the difference of the means, because the runs cannot be "
+                             f"paired by seed (seeds {row['seeds']} and {base['seeds']}).")
+            continue
+        pairs = [dict(zip(each['seeds'], each['scores'], strict=True)) for each in (row, base)]
+        row['gains'] = [pairs[0][seed] - pairs[1][seed] for seed in shared]
+        row['gain'] = statistics.mean(row['gains'])
+        if len(shared) < max(len(row['seeds']), len(base['seeds'])):
+            notes.append(f"{row['name']}: the gain is over the seeds {shared}, which both have.")
+    return notes
+
+
+def _seeds_tell(row: dict) -> bool:
+    """Whether each run of a row has a seed of its own."""
+    return None not in row['seeds'] and len(set(row['seeds'])) == len(row['seeds'])
+
+
+def _runs(row: dict) -> str:
+    return f"{len(row['scores'])} run{'s' * (len(row['scores']) > 1)}"
 
 
 def table(rows: list[dict], metric: str) -> str:
@@ -82,8 +110,7 @@ def table(rows: list[dict], metric: str) -> str:
              '| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |']
     for row in rows:
         deviation = '' if row['deviation'] is None else f" ± {row['deviation']:.2f}"
-        gains = row.get('gains') or []
-        gain = f'{statistics.mean(gains):+.2f}' if gains else ''
+        gain = f"{row['gain']:+.2f}" if 'gain' in row else ''
         each = ', '.join(f'{score:.2f}' for score in row['scores'])
         flops = '' if row['flops'] is None else f"{row['flops'] / 1e9:.3g} G"
         memory = '' if row['peak_memory_mib'] is None else f"{row['peak_memory_mib'] / 1024:.2f} GiB"
@@ -93,17 +120,25 @@ def table(rows: list[dict], metric: str) -> str:
 
 
 def mean_class_scores(work_dirs: list[str]) -> dict[str, float]:
-    """Class to its IoU, the mean over runs."""
-    scores = [read_class_scores(work_dir) for work_dir in work_dirs]
-    return {name: statistics.mean(score[name] for score in scores if name in score) for name in scores[0]}
+    """Class to its IoU, the mean over the runs in which it occurs; NaN where it occurs in none."""
+    of_run = [read_class_table(work_dir) for work_dir in work_dirs]
+    found = {name: [scores[name] for scores in of_run if not math.isnan(scores.get(name, math.nan))]
+             for name in dict.fromkeys(name for scores in of_run for name in scores)}
+    return {name: statistics.mean(scores) if scores else math.nan for name, scores in found.items()}
 
 
 def class_table(rows: list[dict]) -> str:
-    """The IoU of each class as a markdown table, one column a row of the other table."""
+    """The IoU of each class as a markdown table, one column a row of the other table.
+
+    Classes stand in the order of their data set; one that occurs in no row is left out.
+    """
     lines = ['| IoU | ' + ' | '.join(row['name'] for row in rows) + ' |', '| --- |' + ' ---: |' * len(rows)]
-    for name in rows[0]['class_scores']:
-        scores = (row['class_scores'].get(name) for row in rows)
-        lines.append(f'| {name} | ' + ' | '.join('' if score is None else f'{score:.1f}' for score in scores) + ' |')
+    of_row = [row['class_scores'] for row in rows]
+    for name in dict.fromkeys(name for scores in of_row for name in scores):
+        values = [scores.get(name, math.nan) for scores in of_row]
+        if not all(map(math.isnan, values)):
+            lines.append(f'| {name} | ' + ' | '.join(
+                '' if math.isnan(value) else f'{value:.1f}' for value in values) + ' |')
     return '\n'.join(lines)
 
 
@@ -115,13 +150,14 @@ def main() -> None:
         if not separator or not work_dirs:
             raise ValueError(f'`rows`: expected NAME=WORK_DIR[,WORK_DIR...], got {row!r}.')
         rows.append(summarise(name, work_dirs.split(','), args.metric, args.size))
-    if args.baseline:
-        add_gains(rows, args.baseline)
-    text = table(rows, args.metric)
+    notes = add_gains(rows, args.baseline) if args.baseline else []
+    text = '\n\n'.join([table(rows, args.metric), *notes])
     if args.classes:
         for row in rows:
             row['class_scores'] = mean_class_scores(row['work_dirs'])
         text += '\n\n' + class_table(rows)
+        for row in rows:
+            row['class_scores'] = {name: score for name, score in row['class_scores'].items() if not math.isnan(score)}
     print(text)
     if args.out:
         out = Path(args.out)
