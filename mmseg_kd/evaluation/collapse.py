@@ -104,14 +104,16 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tens
         nc4_of_class=spread(nc4))
 
 
-def balanced_sample(labels: Tensor, per_class: int, generator: torch.Generator | None = None) -> Tensor:
+def balanced_sample(labels: Tensor, per_class: int, generator: torch.Generator | None = None,
+                    ignore_index: int | None = None) -> Tensor:
     """Indices of at most ``per_class`` random positions of every class, so that no large class speaks for all.
 
     Args:
-        labels: (n,) class indices; negative ones and 255 are left out.
+        labels: (n,) class indices; negative ones are left out.
         per_class: How many.
         generator: Source of the choice.
+        ignore_index: The label without a class, which is left out; None: there is none (ImageNet has a class 255).
     """
     order = torch.randperm(len(labels), generator=generator)
-    chosen = [order[labels[order] == c][:per_class] for c in labels.unique().tolist() if 0 <= c != 255]
+    chosen = [order[labels[order] == c][:per_class] for c in labels.unique().tolist() if c >= 0 and c != ignore_index]
     return torch.cat(chosen) if chosen else order[:0]

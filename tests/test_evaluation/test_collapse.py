@@ -69,8 +69,14 @@ def test_one_class_cannot_collapse():
 
 def test_a_balanced_sample_takes_as_many_of_each_class():
     labels = torch.tensor([0] * 50 + [1] * 3 + [255] * 20 + [-1] * 5 + [7] * 10)
-    chosen = balanced_sample(labels, 6, torch.Generator().manual_seed(0))
+    chosen = balanced_sample(labels, 6, torch.Generator().manual_seed(0), ignore_index=255)
     assert len(set(chosen.tolist())) == len(chosen)
     assert torch.bincount(labels[chosen]).tolist() == [6, 3, 0, 0, 0, 0, 0, 6]
-    other = balanced_sample(labels, 6, torch.Generator().manual_seed(1))
+    other = balanced_sample(labels, 6, torch.Generator().manual_seed(1), ignore_index=255)
     assert set(other.tolist()) != set(chosen.tolist())
+
+
+def test_a_class_255_is_a_class_where_no_label_is_ignored():
+    """ImageNet has one."""
+    labels = torch.tensor([254] * 4 + [255] * 4 + [999] * 4)
+    assert sorted(labels[balanced_sample(labels, 2)].tolist()) == [254, 254, 255, 255, 999, 999]

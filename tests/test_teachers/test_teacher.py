@@ -206,15 +206,29 @@ def test_a_head_itself_cannot_be_tapped():
 
 @pytest.mark.parametrize('theirs', [
     dict(mean=[127.5] * 3, std=[127.5] * 3), dict(bgr_to_rgb=False),
-    dict(mean=[1., 2., 3.], std=[4., 5., 6.], bgr_to_rgb=False), dict(pad_val=7, mean=[0.] * 3)],
-    ids=['constants', 'channels', 'both', 'padding'])
+    dict(mean=[1., 2., 3.], std=[4., 5., 6.], bgr_to_rgb=False), dict(pad_val=7, mean=[0.] * 3), dict(pad_val=7),
+    dict(mean=None, std=None), dict(mean=None, std=None, bgr_to_rgb=False)],
+    ids=['constants', 'channels', 'both', 'padding', 'padding alone', 'raw pixels', 'raw pixels of other channels'])
 def test_teacher_sees_what_its_own_preprocessor_makes(theirs):
     ours, own = (build_part(preprocessor(size=(40, 72), **settings)) for settings in (dict(), theirs))
     got = ours(batch(), True)
     wanted = own(batch(), True)['inputs']
     renormalize = Renormalize(ours, own)
     assert not renormalize.is_identity
-    torch.testing.assert_close(renormalize(got['inputs'], got['data_samples']), wanted, rtol=1e-5, atol=1e-5)
+    before = got['inputs'].clone()
+    torch.testing.assert_close(renormalize(got['inputs'], got['data_samples']), wanted, rtol=1e-5, atol=1e-4)
+    assert torch.equal(got['inputs'], before)  # the student's stay as they are
+
+
+def test_padding_at_test_time_is_the_teachers():
+    """mmseg notes it under another name there."""
+    settings = dict(test_cfg=dict(size_divisor=24))
+    ours = build_part(preprocessor(**settings))
+    own = build_part(preprocessor(mean=[1., 2., 3.], pad_val=9., **settings))
+    got, wanted = ours(batch(), False), own(batch(), False)['inputs']
+    assert wanted.shape[2:] == (48, 72) and (wanted[:, :, 32:] == 9.).all()
+    found = Renormalize(ours, own)(got['inputs'], got['data_samples'])
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', ['_channel_conversion', 'channel_conversion', 'to_rgb'])

@@ -10,10 +10,9 @@ labelled with that class. A class without such positions gets the k of the distr
 import argparse
 import json
 from pathlib import Path
-from typing import Iterable, Optional, Tuple
+from typing import Iterable
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
+from mmseg_kd.distillers.segmentation.prediction import predict
 from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio
@@ -56,29 +56,20 @@ def parse_args() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def logits_and_labels(model: nn.Module, data: dict) -> Tuple[Tensor, Tensor]:
-    """Logits (N, C, H, W) of a batch as the data loader gives it, and labels (N, H, W)."""
-    data = model.data_preprocessor(data, False)
-    logits = model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']]).float()
-    labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']]).float()
-    # Test pipelines resize the image and leave the labels as they are.
-    labels = F.interpolate(labels, size=logits.shape[2:], mode='nearest')
-    return logits, labels[:, 0].long().to(logits.device)
-
-
-def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: float) -> Tuple[Tensor, Tensor]:
+def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: float) -> tuple[Tensor, Tensor]:
     """The teacher's softened distribution averaged over the positions of each label, (C, C), and how many there are."""
     total, positions = 0., 0
     for data in batches:
-        logits, labels = logits_and_labels(model, data)
-        num_classes = logits.shape[1]
-        if num_classes < 3:
-            raise ValueError(f'`config`: a choice of k needs a teacher of at least 3 classes, got {num_classes}')
-        probabilities = (logits.double() / temperature).softmax(1).movedim(1, -1)
-        labelled = (labels >= 0) & (labels < num_classes)
-        labels, probabilities = labels[labelled].cpu(), probabilities[labelled].cpu()
-        total = torch.zeros(num_classes, num_classes, dtype=torch.float64).index_add(0, labels, probabilities) + total
-        positions = torch.bincount(labels, minlength=num_classes) + positions
+        for logits, _, labels in predict(model, data):
+            num_classes = len(logits)
+            if num_classes < 3:
+                raise ValueError(f'`config`: a choice of k needs a teacher of at least 3 classes, got {num_classes}')
+            probabilities = (logits.double() / temperature).softmax(0).movedim(0, -1)
+            labelled = (labels >= 0) & (labels < num_classes)
+            labels, probabilities = labels[labelled].cpu(), probabilities[labelled].cpu()
+            total = total + torch.zeros(num_classes, num_classes, dtype=torch.float64).index_add(
+                0, labels, probabilities)
+            positions = positions + torch.bincount(labels, minlength=num_classes)
     if not positions.any():
         raise ValueError('`config`: its val_dataloader has no labelled position')
     missing = positions == 0
@@ -86,7 +77,7 @@ def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: f
     return total / positions.masked_fill(missing, positions.sum()).unsqueeze(1), positions
 
 
-def first_images(loader: Iterable[dict], images: Optional[int]) -> Iterable[dict]:
+def first_images(loader: Iterable[dict], images: int | None) -> Iterable[dict]:
     """Batches until the given number of images is reached."""
     seen = 0
     for data in loader:

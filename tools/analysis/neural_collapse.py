@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.distillers.segmentation.prediction import labels_as_seen
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
 from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
@@ -80,12 +81,17 @@ def images(member: Member, split: str, number: int):
     return dataset.metainfo['classes'], [dataset[int(index)] for index in chosen]
 
 
+def last_head(model: nn.Module) -> nn.Module:
+    """The decode head of a plain segmentor whose logits are the prediction."""
+    heads = model.decode_head
+    return heads[-1] if isinstance(heads, nn.ModuleList) else heads
+
+
 def classifier_of(model: nn.Module) -> nn.Module:
     """The last linear layer of a plain segmentor or classifier."""
     if hasattr(model, 'decode_head'):
         from mmseg_kd.distillers.segmentation.heads import main_classifier
-        heads = model.decode_head
-        return main_classifier(heads[-1] if isinstance(heads, nn.ModuleList) else heads)
+        return main_classifier(last_head(model))
     from mmseg_kd.distillers.classification.heads import main_linear
     return main_linear(model.head)
 
@@ -98,24 +104,26 @@ def features_of(model: nn.Module, items: list[dict], per_class: int) -> tuple[Te
     """
     features, labels, generator = [], [], torch.Generator().manual_seed(0)
     # Pictures of a segmentor are large and differ in size.
-    together = 1 if hasattr(model, 'decode_head') else 32
+    dense = hasattr(model, 'decode_head')
+    together, ignored = (1, last_head(model).ignore_index) if dense else (32, None)
     for start in range(0, len(items), together):
-        samples = [item['data_samples'] for item in items[start:start + together]]
+        samples = [item['data_samples'].new() for item in items[start:start + together]]
         inputs = [item['inputs'] for item in items[start:start + together]]
         data = model.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
         with module_calls({}, [classifier_of(model)]) as calls:
             model(data['inputs'], mode='tensor')
         feature = calls.arguments[0][-1].first
-        if feature.dim() == 4:
-            label = F.interpolate(samples[0].gt_sem_seg.data[None].float(), size=feature.shape[2:], mode='nearest')
-            feature, label = feature[0].flatten(1).T, label.flatten().long()
+        if dense:
+            label = labels_as_seen(samples[0], tuple(data['inputs'].shape[2:]), ignored)
+            label = F.interpolate(label[None, None].double(), size=feature.shape[2:], mode='nearest')
+            feature, label = feature[0].flatten(1).T, label.flatten().long().cpu()
         else:
             label = torch.cat([sample.gt_label for sample in samples])
-        chosen = balanced_sample(label, PER_IMAGE, generator)
+        chosen = balanced_sample(label, PER_IMAGE, generator, ignored)
         features.append(feature[chosen.to(feature.device)].float().cpu())
         labels.append(label[chosen])
     features, labels = torch.cat(features), torch.cat(labels)
-    chosen = balanced_sample(labels, per_class, generator)
+    chosen = balanced_sample(labels, per_class, generator, ignored)
     return features[chosen], labels[chosen]
 
 

@@ -2,10 +2,10 @@
 from dataclasses import dataclass, field
 
 import torch
-from measure_topk import logits_and_labels
 from mmengine.utils import ProgressBar
 from torch import Tensor, nn
 
+from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.evaluation.agreement import Agreement
 from mmseg_kd.evaluation.boundary_iou import BoundaryIoU
 from mmseg_kd.evaluation.calibration import Calibration
@@ -29,16 +29,17 @@ class Statistics:
         self.boundary = BoundaryIoU(self.num_classes)
         self.to_teacher = Agreement(self.num_classes)
 
-    def update(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> None:
-        """Add one image: logits (1, C, H, W) of the model and of the teacher, labels (1, H, W)."""
-        confidence, predicted = logits.softmax(1).max(1)
+    def update(self, prediction: Prediction, teacher: Prediction) -> None:
+        """Add one image: what the model and what the teacher say about it."""
+        logits, predicted, labels = prediction
+        confidence = logits.softmax(0).gather(0, predicted[None])[0]
         valid = (labels >= 0) & (labels < self.num_classes)
         matrix = confusion_matrix(predicted, labels, self.num_classes)
         self.confusion += matrix
         self.image_accuracy.append(accuracy(matrix))
         self.calibration.update(confidence[valid], (predicted == labels)[valid])
-        self.boundary.update(predicted[0].cpu().numpy(), labels[0].cpu().numpy())
-        self.to_teacher.update(logits, teacher, labels)
+        self.boundary.update(predicted.cpu().numpy(), labels.cpu().numpy())
+        self.to_teacher.update(logits[None], teacher.logits[None], labels[None])
 
 
 @torch.no_grad()
@@ -55,20 +56,18 @@ def one_pass(models: dict[str, nn.Module], teacher: str, loader, temperatures: d
     Returns:
         Statistics by model, and the teacher's top-k mass by temperature.
     """
-    num_classes = models[teacher].out_channels
+    # A single sigmoid channel is two classes.
+    num_classes = max(models[teacher].out_channels, 2)
     statistics = {name: Statistics(num_classes) for name in models}
     masses = {words: TopKMass(num_classes, temperature=value) for words, value in temperatures.items()}
     progress = ProgressBar(len(loader.dataset))
     for data in loader:
-        logits, labels = {}, None
-        for name, model in models.items():
-            logits[name], labels = logits_and_labels(model, data)
-        for one in range(len(labels)):
-            at = slice(one, one + 1)
+        of_model = {name: predict(model, data) for name, model in models.items()}
+        for one, of_teacher in enumerate(of_model[teacher]):
             for name, each in statistics.items():
-                each.update(logits[name][at], logits[teacher][at], labels[at])
+                each.update(of_model[name][one], of_teacher)
             for mass in masses.values():
-                mass.update(logits[teacher][at], labels[at])
+                mass.update(of_teacher.logits[None], of_teacher.labels[None])
             progress.update()
     print()
     return statistics, masses

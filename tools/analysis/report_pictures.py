@@ -4,11 +4,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from measure_topk import logits_and_labels
 from report_models import Member
 from report_pass import Statistics
-from torch import Tensor, nn
+from torch import nn
 
+from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.terms import build_terms
 from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid
 from mmseg_kd.visualization.pixels import BOTH_WRONG, BROKEN, FIXED, change_picture, data_uri, heat_picture
@@ -38,21 +38,20 @@ def picture_sections(members: list[Member], alone: Member, distilled: Member, mo
         for index, change in group:
             item = dataset[index]
             image = np.ascontiguousarray(item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1])
-            logits = {}
-            for name in names:
-                logits[name], labels = logits_and_labels(models[name], _batch(dataset[index]))
-            truth = labels[0].cpu().numpy()
+            data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+            predictions = {name: predict(models[name], data)[0] for name in names}
+            truth = predictions[names[0]].labels.cpu().numpy()
             if truth.shape != image.shape[:2]:
                 image = cv2.resize(image, truth.shape[::-1])
-            found = {name: each[0].argmax(0).cpu().numpy() for name, each in logits.items()}
+            found = {name: each.predicted.cpu().numpy() for name, each in predictions.items()}
             seen |= set(np.unique(truth)) | {c for each in found.values() for c in np.unique(each)}
             path = Path(item['data_samples'].metainfo.get('img_path', f'image {index}')).stem
             rows.append((sign, f'{100 * change:+.1f} points of pixels right: {path}', [
                 image, colorize(truth, palette),
                 *(colorize(np.where(truth == 255, 255, each), palette) for each in found.values()),
                 change_picture(image, found[alone.name], found[distilled.name], truth)]))
-            terms_rows.append((path, image, loss_maps(distilled, logits[distilled.name], logits[members[0].name],
-                                                      labels)))
+            terms_rows.append((path, image, loss_maps(distilled, predictions[distilled.name],
+                                                      predictions[members[0].name])))
     if not rows:
         return []
     _save(out / 'images.png', columns, [pictures for _, _, pictures in rows])
@@ -71,16 +70,13 @@ def picture_sections(members: list[Member], alone: Member, distilled: Member, mo
     return sections + _loss_section(distilled, terms_rows, out)
 
 
-def _batch(item: dict) -> dict:
-    return dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
-
-
-def loss_maps(distilled: Member, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+def loss_maps(distilled: Member, of_student: Prediction, of_teacher: Prediction) -> dict[str, np.ndarray]:
     """Each part of each loss on logits at each pixel, (H, W), at weight 1; of a loss without parts its value.
 
     A term on the auxiliary classifier, which is no part of the student, shows the main one's logits.
     """
     maps = {}
+    student, teacher, labels = of_student.logits[None], of_teacher.logits[None], of_student.labels[None]
     for name, term in build_terms(distilled.config.model.distill, 255).items():
         if term.teacher_tap != 'logits' or term.student_tap not in ('logits', 'aux_logits'):
             continue

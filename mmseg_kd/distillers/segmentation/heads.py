@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ['as_logits', 'main_classifier', 'main_logits']
+__all__ = ['as_logits', 'main_classifier', 'main_logits', 'predicts_scores']
 
 # Heads whose logits are no linear map of one feature map. A second classifier has nothing to share with them.
 _REASONS = dict(
@@ -63,6 +63,11 @@ def main_logits(head: nn.Module, outputs: Tensor | Sequence[Tensor]) -> Tensor:
 _QUERY_HEADS = {'MaskFormerHead', 'Mask2FormerHead', 'SideAdapterCLIPHead'}
 
 
+def predicts_scores(head: nn.Module | None) -> bool:
+    """Whether what a head predicts are scores of classes, not logits; see :func:`as_logits`."""
+    return any(cls.__name__ in _QUERY_HEADS for cls in type(head).__mro__)
+
+
 def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
     r"""What a head predicts for each pixel, as logits.
 
@@ -74,7 +79,7 @@ def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
         head: A decode head of mmseg.
         prediction: (N, C, H, W) of its ``predict``.
     """
-    if not any(cls.__name__ in _QUERY_HEADS for cls in type(head).__mro__):
+    if not predicts_scores(head):
         return prediction
     # A score that underflowed is small, not impossible.
     return prediction.clamp_min(torch.finfo(prediction.dtype).tiny).log()

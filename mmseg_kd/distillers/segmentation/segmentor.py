@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
+from mmseg_kd.teachers import Teacher
 
 from ..base import Distilled
 from ..compare import compare_maps
 from ..terms import DistillTerm
 from .heads import as_logits, main_classifier, main_logits
+from .prediction import Prediction, predict_of_teacher
 from .supervised import upsample_in_head
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
@@ -56,6 +58,10 @@ class DistilledSegmentor(Distilled):
     def main_classifier(self) -> nn.Module:
         """``conv_seg`` of the last head; see :func:`~.heads.main_classifier`."""
         return main_classifier(self.last_head)
+
+    def teacher_predictions(self, teacher: Teacher, data: dict) -> list[Prediction]:
+        """What one of the teachers says about a batch of the data loader, as mmseg's evaluation would see it."""
+        return predict_of_teacher(teacher, self.data_preprocessor, data)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Losses of the student and of every distillation term.
