@@ -1,5 +1,6 @@
 """Registries of mmseg_kd, children of mmengine's: ``type='mmseg_kd.<Name>'`` is found from any scope."""
 from importlib import import_module
+from types import ModuleType
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -9,9 +10,26 @@ from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'STRATEGIES', 'TRANSFORMS']
+__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'STRATEGIES', 'TRANSFORMS',
+           'import_with_extra']
 
 _SCOPE = 'mmseg_kd'
+
+
+def import_with_extra(module: str, extra: str, who: str) -> ModuleType:
+    """Import a module that an extra of setup.cfg brings, or that needs one.
+
+    Raises:
+        ImportError: it does not import; the message says who needs it and how it is installed.
+    """
+    try:
+        return import_module(module)
+    # A torchvision that was built for another torch raises a RuntimeError.
+    except (ImportError, RuntimeError) as error:
+        # No wheel of mmcv on PyPI has its compiled operators, which mmdet cannot do without.
+        ops = ' and mmcv with compiled operators: bash tools/mmcv_with_ops.sh' if extra == 'det' else ''
+        raise ImportError(f'{who} needs the extra "{extra}", which does not import ({error}). '
+                          f"Install it with: pip install 'mmseg_kd[{extra}]'{ops}") from error
 
 
 class ExtrasRegistry(Registry):
@@ -34,14 +52,7 @@ class ExtrasRegistry(Registry):
         name = key.rpartition('.')[2]
         if name in self._extras and name not in self._module_dict:
             module, extra = self._extras[name]
-            try:
-                import_module(module)
-            # A torchvision that was built for another torch raises a RuntimeError.
-            except (ImportError, RuntimeError) as error:
-                # No wheel of mmcv on PyPI has its compiled operators, which mmdet cannot do without.
-                ops = ' and mmcv with compiled operators: bash tools/mmcv_with_ops.sh' if extra == 'det' else ''
-                raise ImportError(f'{_SCOPE}.{name} needs the extra "{extra}", which does not import ({error}). '
-                                  f"Install it with: pip install 'mmseg_kd[{extra}]'{ops}") from error
+            import_with_extra(module, extra, f'{_SCOPE}.{name}')
         return super().get(key)
 
 

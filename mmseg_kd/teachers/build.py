@@ -7,6 +7,7 @@ from .cached import CachedTeacher, build_cached_teacher
 from .ema import build_ema_teacher
 from .guest import Teacher
 from .host import Host
+from .huggingface import build_huggingface_teacher
 from .module import build_module_teacher
 from .openmmlab import build_openmmlab_teacher
 from .probe import input_channels
@@ -14,7 +15,7 @@ from .probe import input_channels
 __all__ = ['build_teacher', 'build_teachers']
 
 # What a teacher is made of, by its `type`; without one it is a config of OpenMMLab's, or a cache.
-_KINDS = dict(ema=build_ema_teacher, module=build_module_teacher)
+_KINDS = dict(ema=build_ema_teacher, huggingface=build_huggingface_teacher, module=build_module_teacher)
 
 
 def build_teachers(settings: dict | Sequence[dict], host: Host) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
@@ -61,7 +62,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
     Args:
         settings: ``dict(config=..., checkpoint=...)``, see :func:`~.openmmlab.build_openmmlab_teacher`;
             ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; or ``dict(type=..., ...)``, where ``type``
-            is ``'module'`` (see :func:`~.module.build_module_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
+            is ``'huggingface'`` (see :func:`~.huggingface.build_huggingface_teacher`), ``'module'`` (see
+            :func:`~.module.build_module_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
         host: What is known of the student.
 
     Raises:

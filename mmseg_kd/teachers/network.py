@@ -152,12 +152,12 @@ def _way_out(value: object) -> str:
 
 
 def guest_of(network: nn.Module, output: Callable[[object, tuple[int, int]], Tensor], images: ImageFormat,
-             settings: dict, host: Host, setting: str, has_weights: bool,
-             classes: Sequence[str] | None = None) -> Teacher:
+             settings: dict, host: Host, setting: str, has_weights: bool, classes: Sequence[str] | None = None,
+             call: Callable[[nn.Module, Tensor], object] = nn.Module.__call__) -> Teacher:
     """Make a network a guest, and see in one small forward pass what it returns.
 
     Args:
-        network: Called with images (N, C, H, W).
+        network: The network.
         output: Takes the logits out of what it returns, (N, c, h, w) or (N, c); it is told (H, W) as well.
         images: How it wants its images.
         settings: Those of ``teacher`` that are common to all networks.
@@ -165,6 +165,7 @@ def guest_of(network: nn.Module, output: Callable[[object, tuple[int, int]], Ten
         setting: What names the network in the config, for messages.
         has_weights: Whether the weights are trained ones.
         classes: Names of the classes of the logits, as far as the network's own files say; ``settings`` go before.
+        call: Runs the network on images (N, C, H, W).
 
     Raises:
         ValueError: the network does not run, or ``classes`` does not fit what it returns.
@@ -172,7 +173,7 @@ def guest_of(network: nn.Module, output: Callable[[object, tuple[int, int]], Ten
     def run(inputs: Tensor) -> object:
         if images.size is not None:
             inputs = F.interpolate(inputs, images.size, mode='bilinear', align_corners=False)
-        return network(inputs)
+        return call(network, inputs)
 
     def logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:
         size = tuple(inputs.shape[2:])

@@ -1,8 +1,9 @@
 """What is known of mmseg's decode heads: where they classify, and what they return."""
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+
+from mmseg_kd.teachers.class_scores import scores_as_logits
 
 __all__ = ['as_logits', 'main_classifier', 'main_logits', 'predicts_scores']
 
@@ -69,11 +70,8 @@ def predicts_scores(head: nn.Module | None) -> bool:
 
 
 def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
-    r"""What a head predicts for each pixel, as logits.
-
-    Dense heads predict logits. A query head predicts scores s_c = sum_q p_q(c) m_q, at least 0, which are no
-    probabilities: they do not add up to 1, since a query may say "no object" and masks overlap. Their logarithm taken
-    as logits means the distribution s / sum(s). That is an approximation: how much of a pixel no query claims is lost.
+    """What a head predicts for each pixel, as logits: those of dense heads as they are, the scores of query heads
+    through :func:`~.class_scores.scores_as_logits`.
 
     Args:
         head: A decode head of mmseg.
@@ -81,5 +79,4 @@ def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
     """
     if not predicts_scores(head):
         return prediction
-    # A score that underflowed is small, not impossible.
-    return prediction.clamp_min(torch.finfo(prediction.dtype).tiny).log()
+    return scores_as_logits(prediction)
