@@ -2,6 +2,7 @@
 from importlib import import_module
 from types import ModuleType
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -10,7 +11,7 @@ from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'STRATEGIES', 'TRANSFORMS',
+__all__ = ['DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'STRATEGIES', 'TRANSFORMS',
            'import_with_extra']
 
 _SCOPE = 'mmseg_kd'
@@ -65,6 +66,8 @@ MODELS = ExtrasRegistry(
 DATASETS = ExtrasRegistry(
     'dataset', parent=MMENGINE_DATASETS, scope=_SCOPE, locations=['mmseg_kd.datasets'],
     extras=dict(Digits=('mmseg_kd.datasets.digits', 'cls'), TinyImageNet=('mmseg_kd.datasets.tiny_imagenet', 'cls')))
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=_SCOPE, locations=['mmseg_kd.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=_SCOPE, locations=['mmseg_kd.engine'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmseg_kd.engine'])

@@ -9,10 +9,11 @@ from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
+from mmseg_kd.datasets.mixed_batches import add_unlabelled, check_mixed_batches
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.data_check import refuse_empty_splits
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
-from mmseg_kd.teachers.class_names import check_config
+from mmseg_kd.teachers.class_names import check_config, metainfo_in_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +24,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision (GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='override settings of the config: key=value, nested keys by dots, lists as key="[a,b]"')
+    parser.add_argument('--unlabelled', metavar='DIR', help='a folder of pictures without labels to distil on as well')
+    parser.add_argument('--unlabelled-share', type=float, default=0.5, metavar='SHARE',
+                        help='their share of each batch (default: 0.5; 1: train without any label)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch passes the rank as an argument, torchrun by the environment.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -57,6 +61,9 @@ def main() -> None:
         cfg.work_dir = osp.join('./work_dirs', osp.splitext(osp.basename(args.config))[0])
     if args.amp:
         enable_amp(cfg)
+    if args.unlabelled:
+        add_unlabelled(cfg, args.unlabelled, args.unlabelled_share, metainfo_in_config(cfg, 'mmseg'))
+    check_mixed_batches(cfg)
     added = add_training_hooks(cfg)
     load_checkpoints_without_code(cfg)
     refuse_empty_splits(cfg)

@@ -39,6 +39,8 @@ class Distilling:
     answers: tuple[str, ...] = (LOGITS, )
     #: What a term's ``weight`` may be.
     weights: tuple[str, ...] = ()
+    #: Whether the logits are maps, of which a term may choose the positions.
+    dense: bool = False
 
     def main_classifier(self) -> nn.Module:
         """The layer that turns the shared features into the main logits.
@@ -230,7 +232,7 @@ class Distilled(Distilling):
         if isinstance(teacher, dict) and teacher.get('cache') is not None and not self.reads_cache:
             raise ValueError('`teacher.cache`: a cache holds the logits of a segmentor; the teacher of another model '
                              'runs beside it: give `config` and `checkpoint` instead.')
-        terms = build_terms(distill, ignore_index, self.weights)
+        terms = build_terms(distill, ignore_index, self.weights, self.dense)
         host = Host(self, self.scope, self.teacher_logits, self.head_name, self.logit_dims)
         self._start_distilling(terms, *build_teachers(teacher, host), dual_head)
         self.register_state_dict_post_hook(_drop_train_only)

@@ -1,18 +1,18 @@
 """A term's loss on one pair of taps: what student, teacher and labels say, brought to one form."""
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.upsampled import at_full_size
 from mmseg_kd.losses import DistillationLoss
 
+from .positions import NO_GAPS, Gaps, select
 from .terms import DistillTerm
 
 __all__ = ['compare_maps', 'compare_vectors']
 
 
 def compare_maps(term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor | Upsampled, target: Tensor,
-                 size: tuple[int, int], classes: int, align_corners: bool) -> Tensor:
+                 size: tuple[int, int], classes: int, align_corners: bool, gaps: Gaps = NO_GAPS) -> Tensor:
     """Compare maps of logits or features, position by position.
 
     Args:
@@ -25,20 +25,23 @@ def compare_maps(term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor
         classes: Number of the student's classes; of maps with another number of channels a label only says whether its
             position counts.
         align_corners: How maps are resized.
+        gaps: Where the labels mean nothing. Which positions count is the term's choice, see :func:`~.positions.select`.
 
     Returns:
         A scalar.
     """
-    target = _nearest(target, size)
     student, teacher = _at(student, size, align_corners), _at(teacher, size, align_corners)
+    target, weight = select(term, target, teacher, size, gaps)
     if not isinstance(term.loss, DistillationLoss):
         # A loss from elsewhere knows only tensors.
+        if weight is not None:
+            target = target.where(weight != 0, -100 if term.void is None else term.void)
         return term.loss(at_full_size(student), at_full_size(teacher), target)
-    if student.shape[1] != classes and not term.loss.needs_target:
+    if student.shape[1] != classes and not term.loss.needs_target and target is not None:
         # No label is below 0, where every one counts.
-        ignored = -1 if term.loss.ignore_index is None else term.loss.ignore_index
+        ignored = -1 if term.ignore_index is None else term.ignore_index
         target = target.where(target == ignored, 0)
-    return term.loss(student, teacher, target)
+    return term.loss(student, teacher, target, weight)
 
 
 def compare_vectors(term: DistillTerm, student: Tensor, teacher: Tensor, target: Tensor | None) -> Tensor:
@@ -60,12 +63,5 @@ def compare_vectors(term: DistillTerm, student: Tensor, teacher: Tensor, target:
 
 def _at(maps: Tensor | Upsampled, size: tuple[int, int], align_corners: bool) -> Tensor | Upsampled:
     if isinstance(maps, Upsampled):
-        return maps._replace(size=size)
+        return maps.logits if maps.logits.shape[2:] == size else maps._replace(size=size)
     return maps if maps.shape[2:] == size else Upsampled(maps, size, align_corners)
-
-
-def _nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
-    if target.shape[1:] == size:
-        return target
-    # Through float64, which holds every label exactly; mmseg resizes label maps the same way.
-    return F.interpolate(target[:, None].double(), size=size, mode='nearest')[:, 0].long()

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
+from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
@@ -13,6 +14,8 @@ from .schedule import Schedule, read_schedule
 __all__ = ['DistillTerm', 'build_terms']
 
 _SETTINGS = ('loss', 'on', 'weight', 'adapter', 'schedule')
+#: What a term of a model with dense logits may say as well, and the values; the first is the default.
+_CHOICES = dict(positions=('labelled', 'all', 'unlabelled'), target=('label', 'teacher'), size=('label', 'head'))
 
 
 class DistillTerm(nn.Module):
@@ -25,8 +28,15 @@ class DistillTerm(nn.Module):
         teacher_taps: The same of a teacher, which has no ``'aux_logits'``; one for each of the student's.
         schedule: When it counts; None: always.
         adapter_settings: ``adapter`` of the config; None: features are compared as they are.
-        weight: How positions count beside each other (of detectors, see :mod:`~.positions`); None: as in the student's
-            own loss.
+        weight: How positions count beside each other (see ``positions`` of :mod:`~.segmentation` and
+            :mod:`~.detection`); a number: the teacher's confidence below which they are left out; None: alike, or as in
+            a detector's own loss.
+        positions: Which positions of dense logits count: those with a label, ``'all'``, or those of pictures without
+            labels.
+        target: Whose class a loss that needs one takes where there is a label; elsewhere it is the teacher's.
+        size: Where dense logits are compared: at the size of the labels or of the student's head.
+        ignore_index: The label of positions that are left out as not labelled; None: labels leave none out.
+        void: The label that stands where there is none; of the two the only one that the other ``positions`` need.
 
     Attributes:
         scale: Factor on the loss: 1, or what :class:`mmseg_kd.engine.DistillScheduleHook` makes of the schedule; None
@@ -35,10 +45,17 @@ class DistillTerm(nn.Module):
     """
 
     def __init__(self, name: str, loss: nn.Module, student_taps: Sequence[str], teacher_taps: Sequence[str],
-                 schedule: Schedule | None = None, adapter_settings: dict | None = None, weight: str | None = None):
+                 schedule: Schedule | None = None, adapter_settings: dict | None = None,
+                 weight: str | float | None = None, positions: str = 'labelled', target: str = 'label',
+                 size: str = 'label', ignore_index: int | None = None, void: int | None = None):
         super().__init__()
         self.name = name
         self.weight = weight
+        self.positions = positions
+        self.target = target
+        self.size = size
+        self.ignore_index = ignore_index
+        self.void = void
         self.loss = loss
         self.student_taps = tuple(student_taps)
         self.teacher_taps = tuple(teacher_taps)
@@ -73,7 +90,9 @@ class DistillTerm(nn.Module):
         return f'distill.{self.name}.on'
 
     def extra_repr(self) -> str:
-        return f'student_tap={self.student_tap!r}, teacher_tap={self.teacher_tap!r}, schedule={self.schedule}'
+        chosen = ''.join(f', {name}={getattr(self, name)!r}' for name, values in _CHOICES.items()
+                         if getattr(self, name) != values[0])
+        return f'student_tap={self.student_tap!r}, teacher_tap={self.teacher_tap!r}, schedule={self.schedule}{chosen}'
 
     def current_scale(self) -> float:
         """Factor of this step.
@@ -104,13 +123,16 @@ class DistillTerm(nn.Module):
         return sum(0. * value.sum() for value in values)
 
 
-def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str] = ()) -> nn.ModuleDict:
+def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str] = (),
+                dense: bool = False) -> nn.ModuleDict:
     """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', adapter=None, schedule=None), ...)``.
 
     Args:
         distill: The terms by name.
         ignore_index: The student's ignore label, for losses whose config names none; None: every label counts.
         weights: What a term's ``weight`` may be, beside None.
+        dense: Whether the logits are maps: then a term may choose ``positions``, ``target`` and ``size``, and
+            ``weight`` may be a threshold.
 
     Raises:
         ValueError: no terms, a malformed one, or a setting that a term does not know.
@@ -118,39 +140,75 @@ def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str
     if not isinstance(distill, dict) or not distill:
         raise ValueError(f"`distill`: expected dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...))), got "
                          f"{distill!r}.")
-    return nn.ModuleDict({name: _build_term(name, settings, ignore_index, weights)
+    return nn.ModuleDict({name: _build_term(name, settings, ignore_index, weights, dense)
                           for name, settings in distill.items()})
 
 
-def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Collection[str]) -> DistillTerm:
+def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Collection[str],
+                dense: bool) -> DistillTerm:
     where = f'distill.{name}'
     if not name.isidentifier():
         raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got '
                          f'{name!r}.')
     if not isinstance(settings, dict) or not isinstance(settings.get('loss'), dict):
         raise ValueError(f"`{where}`: expected dict(loss=dict(type=...), on='logits'), got {settings!r}.")
-    unknown = set(settings) - set(_SETTINGS)
+    known = (*_SETTINGS, *(_CHOICES if dense else ()))
+    unknown = set(settings) - set(known)
     if unknown:
-        raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(_SETTINGS)}. Settings of the '
+        raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(known)}. Settings of the '
                          'loss itself belong into `loss`.')
-    if settings.get('weight') is not None and settings['weight'] not in weights:
-        expected = f'None or one of {list(weights)}' if weights else 'none, only positions of detectors are weighted'
-        raise ValueError(f"`{where}.weight`: expected {expected}, got {settings['weight']!r}. A factor on the whole "
-                         'term is `loss.loss_weight`.')
+    _check_weight(settings.get('weight'), weights, dense, where)
     weight = settings['loss'].get('loss_weight', 1.)
     if not math.isfinite(weight) or weight < 0:
         raise ValueError(f'`{where}.loss.loss_weight`: expected a finite number >= 0, got {weight!r}.')
+    chosen = {key: settings.get(key, values[0]) for key, values in _CHOICES.items()}
+    for key, value in chosen.items():
+        if value not in _CHOICES[key]:
+            raise ValueError(f'`{where}.{key}`: expected one of {list(_CHOICES[key])}, got {value!r}.')
     loss = MODELS.build(settings['loss'])
     if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
+    own = getattr(loss, 'ignore_index', ignore_index)
     schedule = read_schedule(settings.get('schedule'), where)
     term = DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule, settings.get('adapter'),
-                       settings.get('weight'))
+                       settings.get('weight'), **chosen, ignore_index=own, void=ignore_index if own is None else own)
+    if term.positions != 'labelled' and isinstance(loss, DistillationLoss):
+        # Every target is a class then, and what counts is told by weights.
+        loss.ignore_index = None
     check_adapter(term.adapter_settings, where)
     if term.adapter_settings is not None and term.reads_logits:
         raise ValueError(f'`{where}.adapter`: logits are compared class by class, nothing can stand between them; '
                          'remove it, or name modules in `on`.')
+    if dense:
+        _check_choices(term, where)
     return term
+
+
+def _check_weight(weight, weights: Collection[str], dense: bool, where: str) -> None:
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if weight is None or isinstance(weight, str) and weight in weights or dense and is_number and 0 < weight < 1:
+        return
+    allowed = ['None', *map(repr, weights), *(['a confidence between 0 and 1'] if dense else [])]
+    expected = ', '.join(allowed) if allowed[1:] else 'none, only positions of detectors and segmentors are weighted'
+    raise ValueError(f'`{where}.weight`: expected {expected}, got {weight!r}. A factor on the whole term is '
+                     '`loss.loss_weight`.')
+
+
+def _check_choices(term: DistillTerm, where: str) -> None:
+    """Refuse choices that mean nothing for the loss or for features."""
+    reads_features = any(map(is_module, term.teacher_taps))
+    asked = dict(weight=term.weight is not None, target=term.target == 'teacher')
+    for key, is_asked in asked.items():
+        if is_asked and reads_features:
+            raise ValueError(f'`{where}.{key}`: {getattr(term, key)!r} asks for the class scores of the teacher, and '
+                             f"the term reads its features at {list(term.teacher_taps)}. Remove it, or write "
+                             "on='logits'.")
+    if term.target == 'teacher' and not getattr(term.loss, 'needs_target', True):
+        raise ValueError(f"`{where}.target`: {type(term.loss).__name__} compares logits without a target class, so "
+                         "target='teacher' means nothing. Remove it.")
+    if isinstance(term.weight, str) and not isinstance(term.loss, DistillationLoss):
+        raise ValueError(f'`{where}.weight`: {type(term.loss).__name__} is not a loss of mmseg_kd and takes no '
+                         'weights. Remove it, or give a threshold.')
 
 
 def _taps(on, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -27,8 +27,8 @@ def refuse_empty_splits(cfg: Config) -> None:
     """
     for setting in ('train_dataloader', 'val_dataloader') if cfg.get('data_check') is not False else ():
         dataset = (cfg.get(setting) or {}).get('dataset') or {}
-        while 'dataset' in dataset:  # repeated, and the like
-            dataset = dataset['dataset']
+        while 'dataset' in dataset or 'labelled' in dataset:  # repeated, mixed, and the like
+            dataset = dataset.get('dataset') or dataset['labelled']
         folder = (dataset.get('data_prefix') or {}).get('img_path')
         if folder is None or dataset.get('ann_file') or '://' in str(dataset.get('data_root')):
             continue

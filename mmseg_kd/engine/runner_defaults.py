@@ -78,8 +78,8 @@ def use_teacher_cache(cfg: Config) -> None:
     if not isinstance(teacher, dict) or teacher.get('cache') is None:
         return
     dataset = cfg.train_dataloader.dataset
-    while 'pipeline' not in dataset and isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['dataset']
+    while 'pipeline' not in dataset and isinstance(dataset.get('dataset') or dataset.get('labelled'), dict):
+        dataset = dataset.get('dataset') or dataset['labelled']
     pipeline = list(dataset.get('pipeline') or [])
     types = [transform['type'].rpartition('.')[2] for transform in pipeline]
     if 'PackSegInputs' not in types:

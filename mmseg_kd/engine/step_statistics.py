@@ -82,6 +82,8 @@ class StepStatistics:
             valid = torch.ones_like(student[:, 0], dtype=torch.bool)
             if target is not None and getattr(module, 'ignore_index', None) is not None:
                 valid = target != module.ignore_index
+            if weight is not None:
+                valid &= weight != 0
             count = valid.sum()
             if hasattr(module, 'part_values'):
                 # Sums: among several processes a mean would be a share of the mean over all of them.

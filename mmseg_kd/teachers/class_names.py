@@ -36,7 +36,7 @@ def metainfo_in_config(config: dict | Config, scope: str) -> dict:
         named = dataset.get('metainfo') or {}
         if named.get('classes'):
             return _metainfo(named)
-        inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
+        inner = dataset.get('dataset') or dataset.get('labelled') or next(iter(dataset.get('datasets') or ()), None)
         if not isinstance(inner, dict):
             break
         dataset = inner

@@ -53,6 +53,10 @@ CASES = {
     'review': (_REVIEW, {}),
     'dhkd-parameters': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper')),
     'dhkd-features': (_DHKD, dict(type='mmseg_kd.GradAlignOptimWrapper', level='features')),
+    # Two of the four pictures have no labels; with four processes two have nothing else.
+    'unlabelled': (dict(distill=dict(
+        term=dict(loss=dict(type='mmseg_kd.DKDLoss'), positions='all', weight='confidence'),
+        more=dict(loss=dict(type='mmseg_kd.KDLoss'), positions='unlabelled', weight=.08))), {}),
     'fsdp': (_DHKD, {}),
     'fsdp-shard': (_logits(type='mmseg_kd.DGKDLoss'), {}),
 }
@@ -89,6 +93,9 @@ def train(name, part=slice(None), processes=1):
         trained, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9)) | wrapper)
     for seed in range(3):
         data = four_images(seed)
+        if name == 'unlabelled':
+            for row in (1, 3):
+                data['data_samples'][row].set_metainfo(dict(unlabelled=True))
         watched = None if name.startswith('fsdp') else StepStatistics(model)
         trained.train_step({key: value[part] for key, value in data.items()}, optimizer)
         statistics = None if watched is None else watched.close()

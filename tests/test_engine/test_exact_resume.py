@@ -91,6 +91,37 @@ def test_resume_of_epochs(mini_cityscapes, tmp_path):
     assert same(straight, epochs(tmp_path / 'broken', 2, resume=True))
 
 
+def mixed(config, by_epoch):
+    """Batches of one labelled picture of five and one of eleven without labels."""
+    data = config.train_dataloader.dataset
+    data.indices = 5
+    config.train_dataloader.dataset = dict(
+        type='mmseg_kd.WithUnlabelled', labelled=data, unlabelled=dict(data_root=f'{data.data_root}/leftImg8bit'))
+    config.train_dataloader.sampler = dict(
+        type='mmseg_kd.MixedSampler', labelled=1, unlabelled=1, by_epoch=by_epoch)
+    config.train_dataloader.num_workers = 2
+    config.model.distill.dkd.positions = 'all'
+    return config
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_resume_with_unlabelled_pictures(mini_cityscapes, tmp_path, by_epoch):
+    def train(work_dir, number, resume=False):
+        loop = dict(by_epoch=True, max_epochs=number, val_interval=9) if by_epoch else dict(
+            type='IterBasedTrainLoop', max_iters=5 * number, val_interval=99)
+        config = mixed(run_config(
+            model(), mini_cityscapes, work_dir=str(work_dir), resume=resume, custom_hooks=HOOK,
+            experiment_name=f'{work_dir}{number}{resume}', log_processor=dict(by_epoch=by_epoch),
+            train_cfg=loop), by_epoch)
+        config.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 5)
+        return {name: value.clone() for name, value in Runner.from_cfg(config).train().state_dict().items()}
+
+    straight = train(tmp_path / 'straight', 2)
+    half = train(tmp_path / 'broken', 1)
+    assert not same(straight, half)
+    assert same(straight, train(tmp_path / 'broken', 2, resume=True))
+
+
 def test_samples_differ_between_passes_over_the_data(mini_cityscapes, tmp_path):
     """The seed follows the position in the stream, not the image: epoch two augments anew."""
     config = run_config(model(), mini_cityscapes, max_iters=1, work_dir=str(tmp_path), custom_hooks=HOOK,

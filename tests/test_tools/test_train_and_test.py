@@ -38,6 +38,24 @@ def test_training_logs_every_loss_and_validates(trained):
     assert first['loss'] == pytest.approx(first['decode.loss_ce'] + first['distill.loss_dkd'], rel=1e-5)
 
 
+def test_training_on_unlabelled_pictures(trained, mini_cityscapes, tmp_path):
+    """A distilled config with a folder of pictures: half of them, and then no label at all."""
+    config, _, _ = trained
+    option = ['--unlabelled', mini_cityscapes / 'leftImg8bit', '--cfg-options']
+    output = command('tools/train.py', config, '--work-dir', tmp_path / 'half', *option,
+                     'train_dataloader.dataset.indices=4').stdout
+    assert 'each batch has 1 labelled and 1 unlabelled pictures' in output
+    assert 'Unlabelled pictures: 12; 4 more have labels' in output
+    assert 'decode.loss_ce' in output and 'distill.loss_dkd' in output and 'mIoU' in output
+    output = command('tools/train.py', config, '--work-dir', tmp_path / 'none', '--unlabelled-share', '1', *option,
+                     'train_dataloader.dataset.data_root=gone').stdout
+    assert 'each batch has 0 labelled and 2 unlabelled pictures' in output
+    assert 'decode.loss' not in output and 'acc_seg' not in output
+    assert 'distill.loss_dkd' in output and 'mIoU' in output
+    process = command('tools/train.py', config, '--unlabelled', tmp_path / 'nowhere', check=False)
+    assert process.returncode and f'`--unlabelled`: expected a folder of pictures, {tmp_path}' in process.stdout
+
+
 def test_the_checkpoint_is_a_plain_students(trained):
     """Loaded by mmseg's own init_model into the plain config, which must find every key and no other."""
     config, work_dir, _ = trained

@@ -1,4 +1,5 @@
 """Distilled segmentors: mmseg's, with a teacher."""
+from collections.abc import Sequence
 
 import torch
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
@@ -14,10 +15,13 @@ from mmseg_kd.teachers import Teacher
 
 from ..base import Distilled
 from ..compare import compare_maps
+from ..positions import WEIGHTS
+from ..processes import are_joined, share_of_all
 from ..terms import DistillTerm
 from .heads import as_logits, main_classifier, main_logits
+from .labels import gaps_of, labelled_rows, with_label_maps
 from .prediction import Prediction, predict_of_teacher
-from .supervised import upsample_in_head
+from .supervised import rows_of, tensors_in, upsample_in_head
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
 
@@ -29,6 +33,8 @@ class DistilledSegmentor(Distilled):
     head_name = 'decode_head'
     logit_dims = 4
     reads_cache = True
+    weights = WEIGHTS
+    dense = True
 
     @staticmethod
     def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:
@@ -66,22 +72,58 @@ class DistilledSegmentor(Distilled):
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Losses of the student and of every distillation term.
 
+        The student's own losses are those of the pictures with labels, as if there were no others in the batch; but it
+        runs once, on all, so that batch statistics are of all.
+
         Args:
             inputs: Images (N, 3, H, W).
-            data_samples: Their data samples with ``gt_sem_seg``.
+            data_samples: Their data samples with ``gt_sem_seg``; those without it, or with ``unlabelled=True`` in their
+                metainfo, have no labels.
         """
+        data_samples = with_label_maps(data_samples, inputs.shape[2:], self.last_head.ignore_index)
+        labelled = labelled_rows(data_samples)
+        self._check_somebody_sees(data_samples)
         teachers = self._ask_teachers(inputs, data_samples)
         with self._student_calls() as calls:
             maps = self.extract_feat(inputs)
             losses, logits = self._decode_head_losses(maps, data_samples)
-            if self.with_auxiliary_head:
-                losses.update(self._auxiliary_head_forward_train(maps, data_samples))
+            if self.with_auxiliary_head and (labelled or are_joined()):
+                losses.update(self._auxiliary_losses(maps, data_samples))
         if logits is not None:
             calls.outputs[LOGITS] = logits
         second = self.auxiliary_classifier
         if second is not None:
             calls.outputs[AUX_LOGITS] = second(calls.arguments[0][-1].first)
+        losses = self._share_of_all_processes(losses, len(labelled), inputs.device)
         losses.update(self._distill_losses(calls.outputs, teachers, data_samples))
+        return losses
+
+    @staticmethod
+    def _share_of_all_processes(losses: dict[str, Tensor], labelled: int, device) -> dict[str, Tensor]:
+        """The student's own losses, which are means over the labelled pictures here, for an average over processes."""
+        factor = share_of_all(labelled, device)
+        if factor is None:
+            return losses
+        return {name: value * factor if 'loss' in name else value for name, value in losses.items()}
+
+    def _check_somebody_sees(self, data_samples: list) -> None:
+        if len(labelled_rows(data_samples)) < len(data_samples) and all(
+                term.positions == 'labelled' for term in self.terms.values()):
+            raise ValueError('`distill`: the batch has pictures without labels, and no term sees them. Give the terms '
+                             "that shall learn from them positions='all' (or 'unlabelled'), for instance "
+                             f"--cfg-options model.distill.{next(iter(self.terms))}.positions=all")
+
+    def _auxiliary_losses(self, maps: Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+        heads = self.auxiliary_head
+        named = ([(f'aux_{index}', head) for index, head in enumerate(heads)] if isinstance(heads, nn.ModuleList)
+                 else [('aux', heads)])
+        losses = {}
+        for name, head in named:
+            if _is_dense(head):
+                stage, _ = _dense_losses(head, data_samples, maps)
+            else:
+                stage = _other_losses(head, data_samples, self.train_cfg, maps)
+            losses.update(add_prefix(stage, name))
         return losses
 
     def _upsample_in_heads(self, wanted: bool) -> None:
@@ -121,9 +163,11 @@ class DistilledSegmentor(Distilled):
                 raise ValueError(f'`{term.setting}`: expected maps (N, C, h, w) at {list(taps)}, got the shape '
                                  f'{tuple(maps.shape)}. Name modules that return maps; those of a transformer are '
                                  "among its backbone's outputs, like 'backbone[2]'.")
-        # Logits are compared where the labels are, features where the student's are.
-        size = tuple(student.shape[2:] if is_module(term.student_taps[0]) else target.shape[1:])
-        return compare_maps(term, student, teacher, target, size, self.out_channels, self.align_corners)
+        # Logits are compared where the labels are, unless the term says otherwise; features where the student's are.
+        at_head = is_module(term.student_taps[0]) or term.size == 'head'
+        size = tuple(student.shape[2:] if at_head else target.shape[1:])
+        return compare_maps(term, student, teacher, target, size, self.out_channels, self.align_corners,
+                            gaps_of(data_samples))
 
 
 def _is_dense(head: nn.Module) -> bool:
@@ -141,9 +185,27 @@ def _resizes_its_logits(model: nn.Module) -> bool:
 
 
 def _dense_losses(head: nn.Module, data_samples: list, *inputs) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses and main logits of a dense head: mmseg's ``head.loss`` with its logits not thrown away."""
+    """Losses and main logits of a dense head: mmseg's ``head.loss`` with its logits not thrown away.
+
+    The losses are of the pictures with labels; without any there are none. Where other processes have some, a 0 keeps
+    the parameters in the graph, which DDP needs.
+    """
     outputs = head.forward(*inputs)
-    return head.loss_by_feat(outputs, data_samples), main_logits(head, outputs)
+    rows = labelled_rows(data_samples)
+    losses = {}
+    if rows:
+        losses = head.loss_by_feat(rows_of(outputs, rows, len(data_samples)), [data_samples[row] for row in rows])
+    elif are_joined():
+        losses = dict(loss_without_labels=sum(0. * each.sum() for each in tensors_in(outputs)))
+    return losses, main_logits(head, outputs)
+
+
+def _other_losses(head: nn.Module, data_samples: list, train_cfg: dict, *inputs) -> dict[str, Tensor]:
+    """Losses of a head that has its own way from features to losses; it sees the pictures with labels."""
+    rows = labelled_rows(data_samples)
+    if not rows:
+        return {}
+    return head.loss(*rows_of(inputs, rows, len(data_samples)), [data_samples[row] for row in rows], train_cfg)
 
 
 @MODELS.register_module()
@@ -188,7 +250,7 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
         if _is_dense(self.decode_head):
             losses, logits = _dense_losses(self.decode_head, data_samples, maps)
         else:
-            losses, logits = self.decode_head.loss(maps, data_samples, self.train_cfg), None
+            losses, logits = _other_losses(self.decode_head, data_samples, self.train_cfg, maps), None
         return add_prefix(losses, 'decode'), logits
 
 
@@ -235,6 +297,6 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
             if _is_dense(head):
                 stage, logits = _dense_losses(head, data_samples, maps, previous)
             else:
-                stage, logits = head.loss(maps, previous, data_samples, self.train_cfg), previous
+                stage, logits = _other_losses(head, data_samples, self.train_cfg, maps, previous), previous
             losses.update(add_prefix(stage, f'decode_{index}'))
         return losses, logits

@@ -1,5 +1,6 @@
-"""The supervised loss of mmseg's heads without a full-resolution map of logits."""
+"""The supervised loss of mmseg's heads: of some pictures, and without a full-resolution map of logits."""
 import functools
+from collections.abc import Sequence
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -9,7 +10,39 @@ from torch import Tensor, nn
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.cross_entropy import cross_entropy_sum
 
-__all__ = ['upsample_in_head']
+__all__ = ['rows_of', 'tensors_in', 'upsample_in_head']
+
+
+def rows_of(outputs, rows: Sequence[int], batch: int):
+    """The part of a head's outputs (or inputs) that is of some pictures of the batch.
+
+    Args:
+        outputs: A tensor (N, ...), or lists and tuples of such.
+        rows: Which pictures, in ascending order.
+        batch: N.
+
+    Raises:
+        ValueError: a tensor has another number of rows, so that nobody knows which are of which picture.
+    """
+    if len(rows) == batch:
+        return outputs
+    if isinstance(outputs, Tensor):
+        if len(outputs) != batch:
+            raise ValueError('`train_dataloader.dataset`: with pictures without labels in the batch a decode head must '
+                             f'return tensors with one row a picture, {batch}, got the shape {tuple(outputs.shape)}. '
+                             'Train this head on labelled pictures only.')
+        first, end = rows[0], rows[-1] + 1
+        return outputs[first:end] if end - first == len(rows) else outputs[list(rows)]
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)([rows_of(each, rows, batch) for each in outputs])
+    return outputs
+
+
+def tensors_in(outputs) -> list[Tensor]:
+    """All tensors of a head's outputs."""
+    if isinstance(outputs, (list, tuple)):
+        return [tensor for each in outputs for tensor in tensors_in(each)]
+    return [outputs] if isinstance(outputs, Tensor) else []
 
 
 def upsample_in_head(head: nn.Module, setting: str) -> None:

@@ -1,0 +1,153 @@
+"""Which pixels a distillation term sees, with what target, and how much each counts."""
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmseg_kd.functional import Upsampled
+from mmseg_kd.functional.joined import over_batch
+from mmseg_kd.functional.upsampled import at_full_size
+
+from .terms import DistillTerm
+
+__all__ = ['NO_GAPS', 'WEIGHTS', 'Gaps', 'Selected', 'select']
+
+#: What a term's ``weight`` may be, beside None and a threshold.
+WEIGHTS = ('confidence', 'entropy')
+
+# What is written into a copy of the labels where there is none.
+_VOID, _UNLABELLED, _PADDING = -1, -2, -3
+
+
+class Gaps(NamedTuple):
+    """Where the label maps of a batch mean nothing, beside the label that is ignored."""
+
+    pictures: tuple[int, ...] = ()  #: places in the batch of pictures without labels
+    padding: tuple[tuple[int, int, int], ...] = ()  #: (place in the batch, columns at the right, rows at the bottom)
+
+
+NO_GAPS = Gaps()
+
+
+class Selected(NamedTuple):
+    """What a loss is told about the positions, for all or none of its maps."""
+
+    target: Tensor | None  #: (N, H, W) int64 classes, or the label that is ignored
+    weight: Tensor | None  #: (N, H, W); 0: the position does not count. None: each counts 1
+
+
+def select(term: DistillTerm, labels: Tensor, teacher: Tensor | Upsampled, size: tuple[int, int],
+           gaps: Gaps = NO_GAPS) -> Selected:
+    """Target and weight of each position for one term.
+
+    Args:
+        term: The term, with its ``positions``, ``target`` and ``weight``.
+        labels: (N, H', W') int64, whatever stands in the gaps.
+        teacher: What the term reads of the teacher, (N, C, *size); class logits where the term asks for more than
+            labels can say.
+        size: (H, W) of the positions; labels are brought there by nearest neighbour.
+        gaps: Where there are no labels.
+
+    Returns:
+        Positions that do not count have the ignored label of the loss where ``positions='labelled'``; with other
+        positions every target is a class and the weight says which count.
+    """
+    needs_target = getattr(term.loss, 'needs_target', True)
+    if term.positions == 'labelled' and (term.ignore_index is not None or needs_target and not gaps.pictures):
+        target = _nearest(_ignored_without_labels(labels, gaps, term.ignore_index), size)
+        counts = torch.ones_like(target, dtype=torch.bool) if term.ignore_index is None else (
+            target != term.ignore_index)
+        if term.target == 'teacher':
+            target = _first_class(teacher).where(counts, target)
+        return Selected(target, None if term.weight is None else _weight(term, teacher, counts))
+    known = _nearest(_what_is_known(labels, gaps, term.void), size)
+    target = _classes(term, known, teacher) if needs_target else None
+    if term.positions == 'all' and term.weight is None and not gaps.padding:
+        return Selected(target, None)
+    counts = _counting(known, term)
+    return Selected(target, counts.to(torch.float32) if term.weight is None else _weight(term, teacher, counts))
+
+
+def _ignored_without_labels(labels: Tensor, gaps: Gaps, ignore_index: int | None) -> Tensor:
+    """Labels (N, H, W) that are ``ignore_index`` all over the pictures without labels."""
+    if gaps.pictures:
+        labels = labels.clone()
+        labels[list(gaps.pictures)] = ignore_index
+    return labels
+
+
+def _what_is_known(labels: Tensor, gaps: Gaps, void: int | None) -> Tensor:
+    """The labels, with the reason where there is none."""
+    known = labels.clone() if void is None else labels.masked_fill(labels == void, _VOID)
+    if gaps.pictures:
+        known[list(gaps.pictures)] = _UNLABELLED
+    for row, right, bottom in gaps.padding:
+        known[row, :, known.shape[2] - right:] = _PADDING
+        known[row, known.shape[1] - bottom:] = _PADDING
+    return known
+
+
+def _counting(known: Tensor, term: DistillTerm) -> Tensor:
+    if term.positions == 'all':
+        return known != _PADDING
+    if term.positions == 'unlabelled':
+        return known == _UNLABELLED
+    # A loss that is told to ignore nothing.
+    return known >= _VOID
+
+
+def _classes(term: DistillTerm, known: Tensor, teacher: Tensor | Upsampled) -> Tensor:
+    """A class for every position: the label's, or the teacher's first one."""
+    first = _first_class(teacher)
+    return first if term.target == 'teacher' else known.where(known >= 0, first)
+
+
+def _first_class(teacher: Tensor | Upsampled) -> Tensor:
+    return _image_by_image(teacher, lambda logits: logits.argmax(1))
+
+
+@torch.no_grad()
+def _weight(term: DistillTerm, teacher: Tensor | Upsampled, counts: Tensor) -> Tensor:
+    """The teacher's certainty where positions count, 0 elsewhere; for a mean they average 1 over what counts.
+
+    So the mean divides by the sum of the weights, and a loss whose unit is not a position keeps its scale.
+    """
+    if not isinstance(term.weight, str):
+        return (counts & (_image_by_image(teacher, _confidence) >= term.weight)).to(torch.float32)
+    certainty = _image_by_image(teacher, _confidence if term.weight == 'confidence' else _one_minus_entropy)
+    weight = certainty.where(counts, 0.)
+    if term.loss.reduction != 'mean':
+        return weight
+    total = over_batch(torch.stack([(weight != 0).sum().to(weight.dtype), weight.sum()]))
+    return weight * (total[0] / total[1].clamp(min=torch.finfo(weight.dtype).tiny))
+
+
+def _confidence(logits: Tensor) -> Tensor:
+    """The highest probability of a class."""
+    return (logits.amax(1) - logits.logsumexp(1)).exp()
+
+
+def _one_minus_entropy(logits: Tensor) -> Tensor:
+    """1 minus the entropy's share of the largest one, log C: 1 for a single class, 0 for all alike."""
+    log_p = logits.log_softmax(1)
+    entropy = -(log_p.exp() * log_p).sum(1)
+    return (1 - entropy / math.log(logits.shape[1])).clamp(min=0)
+
+
+@torch.no_grad()
+def _image_by_image(teacher: Tensor | Upsampled, function) -> Tensor:
+    """A map of each picture's logits, so that there is never more than one picture of them at full size."""
+    leaf = teacher.logits if isinstance(teacher, Upsampled) else teacher
+    pictures = [teacher._replace(logits=each) if isinstance(teacher, Upsampled) else each for each in leaf.split(1)]
+    return torch.cat([function(at_full_size(each).float()) for each in pictures])
+
+
+def _nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels (N, H, W) at another size."""
+    if labels.shape[1:] == tuple(size):
+        return labels
+    # Through float64, which holds every label exactly; mmseg resizes label maps the same way.
+    return F.interpolate(labels[:, None].double(), size=tuple(size), mode='nearest')[:, 0].long()
