@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmseg_kd.functional import Upsampled
-from mmseg_kd.functional.joined import over_batch
+from mmseg_kd.functional.evaluate import over_batch
 from mmseg_kd.functional.upsampled import at_full_size
 
 from .terms import DistillTerm

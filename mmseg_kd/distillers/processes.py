@@ -5,7 +5,7 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor
 
-from mmseg_kd.functional.joined import joined_batch
+from mmseg_kd.functional.evaluate import joined_batch
 
 __all__ = ['are_joined', 'batch_of_all_processes', 'share_of_all']
 

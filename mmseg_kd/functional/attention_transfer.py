@@ -1,11 +1,9 @@
 """Attention transfer: where in the image the features are strong."""
-from typing import Optional
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from .checks import checked, loss_function
-from .reduce import reduce_map
+from .evaluate import reduced
 
 
 def attention(features: Tensor, valid: Tensor) -> Tensor:
@@ -30,10 +28,10 @@ def attention_transfer_map(student: Tensor, teacher: Tensor, valid: Tensor) -> T
 @loss_function
 def attention_transfer_loss(student: Tensor,
                             teacher: Tensor,
-                            target: Optional[Tensor] = None,
-                            weight: Optional[Tensor] = None,
+                            target: Tensor | None = None,
+                            weight: Tensor | None = None,
                             *,
-                            ignore_index: Optional[int] = 255,
+                            ignore_index: int | None = 255,
                             reduction: str = 'mean') -> Tensor:
     r"""Attention transfer: squared distance of the normalised maps of the features' energy.
 
@@ -66,10 +64,10 @@ def attention_transfer_loss(student: Tensor,
         >>> attention_transfer_loss(torch.tensor([[[1., 0.]]]), torch.tensor([[[0., 2.], [0., 1.]]]))
         tensor(2.)
     """
-    student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, min_classes=1, same_channels=False, of_classes=False)
-    if student.dim() < 3:
+    inputs = checked(
+        student, teacher, target, weight, ignore_index, reduction, min_classes=1, same_channels=False, of_classes=False)
+    if len(student.shape) < 3:
         raise ValueError('`student` must be (N, C, *) with positions for attention_transfer_loss, whose maps are over '
                          f'them, got shape {tuple(student.shape)}; for (N, C) use FeatureMSELoss')
-    values = attention_transfer_map(student, teacher, valid)
-    return reduce_map(values, valid, weight, reduction, count=valid.flatten(1).any(1).sum())
+    return reduced(lambda student, teacher: attention_transfer_map(student, teacher, inputs.valid), inputs,
+                   count=inputs.valid.flatten(1).any(1).sum())

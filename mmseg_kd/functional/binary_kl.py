@@ -1,33 +1,20 @@
 """BinaryKL: each class as a yes or no of its own."""
-from typing import Optional
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import checked, operator_loss_function
-from .grouped import kl_terms
-from .kernels import LossSpec, fused_or_plain
+from .binary import BinaryKL
+from .checks import checked, loss_function
+from .evaluate import loss_of
 from .upsampled import Logits
 
 
-def binary_kl_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """BinaryKL per position, (N, *), of checked logits."""
-    z, v = student / temperature, teacher / temperature
-    everywhere = torch.ones_like(z, dtype=torch.bool)
-    yes = kl_terms(F.logsigmoid(v), F.logsigmoid(z), everywhere)
-    no = kl_terms(F.logsigmoid(-v), F.logsigmoid(-z), everywhere)
-    return temperature**2 * (yes + no).sum(1)
-
-
-@operator_loss_function
+@loss_function
 def binary_kl_loss(student: Logits,
                    teacher: Logits,
-                   target: Optional[Tensor] = None,
-                   weight: Optional[Tensor] = None,
+                   target: Tensor | None = None,
+                   weight: Tensor | None = None,
                    *,
                    temperature: float = 2.,
-                   ignore_index: Optional[int] = 255,
+                   ignore_index: int | None = 255,
                    reduction: str = 'mean') -> Tensor:
     r"""Binary divergences of all classes: KL(teacher || student) of one Bernoulli distribution per class.
 
@@ -56,6 +43,5 @@ def binary_kl_loss(student: Logits,
         >>> binary_kl_loss(torch.zeros(1, 2), torch.tensor([[2., -2.]]))
         tensor(0.8876)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1, as_given=True)
-    return fused_or_plain(lambda z, v: binary_kl_map(z, v, temperature=temperature),
-                          LossSpec('binary', temperature), student, teacher, valid, weight, reduction)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, min_classes=1)
+    return loss_of(BinaryKL(temperature), inputs)

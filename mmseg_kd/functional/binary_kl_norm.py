@@ -1,37 +1,20 @@
 """BinaryKL-Norm: how far the difference of two logits is from undecided."""
-import math
-from typing import Optional
-
-import torch
 from torch import Tensor
 
-from .checks import checked, operator_loss_function
-from .kernels import LossSpec, fused_or_plain
+from .binary import BinaryKLNorm
+from .checks import checked, loss_function
+from .evaluate import loss_of
 from .upsampled import Logits
 
 
-def log_cosh(x: Tensor) -> Tensor:
-    """log(cosh(x)): finite for all x, and right near 0, where |x| + log1p(exp(-2 |x|)) - log(2) cancels."""
-    small = x.abs() < 1
-    near = 0.5 * torch.log1p(torch.sinh(x.masked_fill(~small, 0.)).square())
-    size = x.abs()
-    far = size + torch.log1p(torch.exp(-2 * size)) - math.log(2.)
-    return torch.where(small, near, far)
-
-
-def binary_kl_norm_map(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
-    """BinaryKL-Norm per position, (N, *), of checked logits."""
-    return temperature**2 * log_cosh((student - teacher) / (2 * temperature)).sum(1)
-
-
-@operator_loss_function
+@loss_function
 def binary_kl_norm_loss(student: Logits,
                         teacher: Logits,
-                        target: Optional[Tensor] = None,
-                        weight: Optional[Tensor] = None,
+                        target: Tensor | None = None,
+                        weight: Tensor | None = None,
                         *,
                         temperature: float = 2.,
-                        ignore_index: Optional[int] = 255,
+                        ignore_index: int | None = 255,
                         reduction: str = 'mean') -> Tensor:
     r"""Normalised binary divergences: the difference of the logits, as a Bernoulli distribution, against a fair coin.
 
@@ -62,6 +45,5 @@ def binary_kl_norm_loss(student: Logits,
         >>> binary_kl_norm_loss(torch.zeros(1, 2), torch.tensor([[4., -4.]]))
         tensor(3.4702)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1, as_given=True)
-    return fused_or_plain(lambda z, v: binary_kl_norm_map(z, v, temperature=temperature),
-                          LossSpec('binary_norm', temperature), student, teacher, valid, weight, reduction)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, min_classes=1)
+    return loss_of(BinaryKLNorm(temperature), inputs)

@@ -6,122 +6,111 @@ of the labels is checked on the device (:func:`check_labels`).
 """
 import functools
 import inspect
-import math
 import numbers
+import sys
 import warnings
-from typing import Any, Callable, Optional, Tuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .reduce import valid_positions
-from .upsampled import Logits, Upsampled, at_full_size
+from .upsampled import Logits, Upsampled
+
+__all__ = ['Inputs', 'check_labels', 'check_settings', 'checked', 'loss_function', 'settings_of', 'valid_positions',
+           'warn_once']
+
+_LARGEST = sys.float_info.max
+_ABOVE_0 = sys.float_info.min
 
 
-def _number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f'`{name}` must be a finite number, got {value!r}')
+class _Domain(NamedTuple):
+    """What a setting may be: one of the choices, or a number within bounds."""
+
+    expected: str
+    kind: type | None = None
+    low: float = -_LARGEST
+    high: float = _LARGEST
+    choices: tuple = ()
 
 
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not (math.isfinite(value) and value > 0):
-        raise ValueError(f'`{name}` must be a positive finite number, got {value!r}')
+def _one_of(*choices: str | None) -> _Domain:
+    return _Domain(f'one of {", ".join(map(repr, choices))}', choices=choices)
 
 
-def _positive_or_none(name: str, value: Any) -> None:
-    if value is not None:
-        _positive(name, value)
+_NUMBER = _Domain('a finite number', numbers.Real)
+_POSITIVE_OR_NONE = _Domain('a positive finite number, or None', numbers.Real, _ABOVE_0, choices=(None, ))
+_COUNT = _Domain('an integer of at least 1', numbers.Integral, 1)
 
-
-def _share(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:
-        raise ValueError(f'`{name}` must be a number above 0 and at most 1, got {value!r}')
-
-
-def _count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f'`{name}` must be an integer of at least 1, got {value!r}')
-
-
-def _count_or_none(name: str, value: Any) -> None:
-    if value is not None:
-        _count(name, value)
-
-
-def _count_or_table(name: str, value: Any) -> None:
-    if isinstance(value, Tensor):
-        if value.dim() != 1 or value.dtype != torch.int64:
-            raise ValueError(f'`{name}` as a tensor must be one int64 per class, got {value.dtype} of shape '
-                             f'{tuple(value.shape)}')
-    elif isinstance(value, (tuple, list)):
-        if not value:
-            raise ValueError(f'`{name}` as a table must hold one integer per class, got an empty one')
-        for class_index, entry in enumerate(value):
-            _count(f'{name}[{class_index}]', entry)
-    else:
-        _count(name, value)
-
-
-def _integer_or_none(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
-        raise ValueError(f'`{name}` must be an integer, or None to ignore nothing, got {value!r}')
-
-
-def _one_of(*choices: Optional[str]) -> Callable[[str, Any], None]:
-
-    def check(name: str, value: Any) -> None:
-        if not (value is None or isinstance(value, str)) or value not in choices:
-            raise ValueError(f'`{name}` must be one of {", ".join(map(repr, choices))}, got {value!r}')
-
-    return check
-
-
-# A setting means the same in every loss of the family, so its name says how it is checked.
+# A setting means the same in every loss of the family, so its name says what it may be.
 _SETTINGS = dict(
-    temperature=_positive,
-    loss_weight=_number,
-    ignore_index=_integer_or_none,
+    # Softened by more, the differences of the logits drown in float32's rounding; by less, their quotients overflow.
+    temperature=_Domain('a positive number from 0.001 to 1000', numbers.Real, 1e-3, 1e3),
+    loss_weight=_NUMBER,
+    ignore_index=_Domain('an integer, or None to ignore nothing', numbers.Integral, choices=(None, )),
     reduction=_one_of('mean', 'sum', 'none'),
-    alpha=_number,
-    beta=_number,
-    gamma=_number,
-    epsilon=_number,
-    cap=_positive_or_none,
-    w0=_number,
-    w1=_number,
-    w2=_number,
-    k=_count_or_table,
-    k_max=_count_or_none,
-    ratio=_positive_or_none,
-    keep=_share,
+    alpha=_NUMBER,
+    beta=_NUMBER,
+    gamma=_NUMBER,
+    epsilon=_NUMBER,
+    cap=_POSITIVE_OR_NONE,
+    w0=_NUMBER,
+    w1=_NUMBER,
+    w2=_NUMBER,
+    k=_COUNT,
+    k_max=_COUNT._replace(expected='an integer of at least 1, or None', choices=(None, )),
+    ratio=_POSITIVE_OR_NONE,
+    keep=_Domain('a number above 0 and at most 1', numbers.Real, _ABOVE_0, 1.),
     strategy=_one_of('best', 'worst'),
     divergence=_one_of('forward', 'reverse', 'both'),
     standardize=_one_of(None, 'whole', 'group', 'rest'),
 )
 
 
-def check_settings(owner: str, known: Tuple[str, ...], settings: dict) -> None:
-    """Refuse settings that ``owner`` does not know, and values outside their domain."""
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise ValueError(f'{owner} does not know the setting {", ".join(f"`{name}`" for name in unknown)}: it takes '
-                         f'{", ".join(f"`{name}`" for name in known)}. Remove it or correct its name')
+def check_settings(owner: str, known: tuple[str, ...], settings: dict) -> None:
+    """Refuse settings that ``owner`` does not know, and values outside their domain.
+
+    Raises:
+        ValueError: either.
+    """
     for name, value in settings.items():
-        _SETTINGS.get(name, lambda name, value: None)(name, value)
+        if name not in known:
+            raise ValueError(f'{owner} does not know the setting `{name}`: it takes '
+                             f'{", ".join(f"`{each}`" for each in known)}. Remove it or correct its name')
+        domain = _SETTINGS.get(name)
+        if domain is None or (value is None or isinstance(value, str)) and value in domain.choices:
+            continue
+        if name == 'k' and isinstance(value, (Tensor, tuple, list)):
+            _check_table(name, value)
+        elif (domain.kind is None or not isinstance(value, domain.kind) or isinstance(value, bool)
+              or not domain.low <= value <= domain.high):
+            raise ValueError(f'`{name}` must be {domain.expected}, got {value!r}')
 
 
-def settings_of(function: Callable) -> dict:
+def _check_table(name: str, table: Tensor | tuple | list) -> None:
+    if isinstance(table, Tensor):
+        if table.dim() != 1 or table.dtype != torch.int64:
+            raise ValueError(f'`{name}` as a tensor must be one int64 per class, got {table.dtype} of shape '
+                             f'{tuple(table.shape)}')
+        table = table.tolist()
+    if not table:
+        raise ValueError(f'`{name}` as a table must hold one integer per class, got an empty one')
+    for class_index, entry in enumerate(table):
+        if not isinstance(entry, numbers.Integral) or isinstance(entry, bool) or entry < 1:
+            raise ValueError(f'`{name}[{class_index}]` must be {_COUNT.expected}, got {entry!r}')
+
+
+def settings_of(function: Callable) -> dict[str, Any]:
     """Names and defaults of the settings of a loss function: its keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def loss_function(function: Callable, upsamples: bool = False) -> Callable:
+def loss_function(function: Callable) -> Callable:
     """Make a formula a loss function of the family: settings checked, arithmetic safe from autocast.
 
-    An unknown setting is a ValueError, here as in the modules, and autocast is off inside: no operation may lower
-    the precision that :func:`checked` establishes. Logits that are :class:`~.upsampled.Upsampled` are computed, unless
-    the function ``upsamples`` by itself.
+    An unknown setting is a ValueError, here as in the modules, and autocast is off inside: no operation may lower the
+    precision of the arithmetic.
     """
     known = tuple(settings_of(function))
 
@@ -131,15 +120,9 @@ def loss_function(function: Callable, upsamples: bool = False) -> Callable:
         if not isinstance(student, (Tensor, Upsampled)):
             raise ValueError(f'`student` must be a tensor of logits, got {type(student).__name__}')
         with torch.autocast(device_type=student.device.type, enabled=False):
-            if not upsamples:
-                student, teacher = at_full_size(student), at_full_size(teacher)
             return function(student, teacher, target, weight, **settings)
 
     return checked_function
-
-
-#: A loss function whose body ends in an operator, which may upsample.
-operator_loss_function = functools.partial(loss_function, upsamples=True)
 
 
 @functools.lru_cache(maxsize=None)
@@ -153,7 +136,84 @@ def warn_once(message: str) -> None:
         _warn_once(message)
 
 
-def _check_logits(student: Tensor, teacher: Tensor, min_classes: int, same_channels: bool) -> None:
+class Inputs(NamedTuple):
+    """The checked tensors of a call, and how the loss is reduced."""
+
+    student: Logits  #: (N, C, *), of any floating type
+    teacher: Logits  #: (N, C, *), of any floating type, without gradient
+    target: Tensor | None  #: (N, *) int64
+    weight: Tensor | None  #: (N, *)
+    valid: Tensor  #: (N, *) bool, the positions that count
+    all_count: bool  #: whether they all do, as far as one can tell without a look at the tensors
+    reduction: str
+
+
+def checked(student: Logits,
+            teacher: Logits,
+            target: Tensor | None,
+            weight: Tensor | None,
+            ignore_index: int | None,
+            reduction: str,
+            *,
+            target_for: str | None = None,
+            min_classes: int = 2,
+            same_channels: bool = True,
+            of_classes: bool = True) -> Inputs:
+    """Check the tensors of a call; what a loss is computed from.
+
+    Args:
+        student: (N, C) or (N, C, *) logits, any floating type.
+        teacher: the same shape and device, any floating type, not requiring grad.
+        target: (N, *) int64, classes or ``ignore_index``; may be None where no target is needed.
+        weight: (N, *) factors, or None.
+        ignore_index: the label of positions that do not count, or None.
+        reduction: 'mean', 'sum' or 'none'.
+        target_for: name of the loss when it cannot do without a target.
+        min_classes: the smallest C that makes sense.
+        same_channels: whether C must be the same in both.
+        of_classes: whether dimension 1 are the classes of ``target``; channels of features are not.
+
+    Raises:
+        ValueError: any of these does not hold.
+    """
+    _check_logits(student, teacher, min_classes, same_channels)
+    if target is not None:
+        # Labels that say neither a class nor what is ignored are not read.
+        _check_target(target, student, ignore_index, of_classes and not (target_for is None and ignore_index is None))
+    elif target_for:
+        raise ValueError(f'{target_for} needs `target`, (N, *) int64 class indices, got None; pass the labels or use '
+                         'a loss that needs none (KDLoss, GDKDLoss)')
+    if weight is not None:
+        if not isinstance(weight, Tensor):
+            raise ValueError(f'`weight` must be a tensor, got {type(weight).__name__}; for one factor of the whole '
+                             'loss use loss_weight')
+        _check_position_map('weight', weight, student)
+    valid = valid_positions(student.shape, student.device, target, weight, ignore_index)
+    all_count = weight is None and (target is None or ignore_index is None)
+    return Inputs(student, teacher, target, weight, valid, all_count, reduction)
+
+
+def valid_positions(shape: torch.Size, device: torch.device, target: Tensor | None, weight: Tensor | None,
+                    ignore_index: int | None) -> Tensor:
+    """Positions that count, (N, *) bool: the label is not ``ignore_index`` and the weight is not 0.
+
+    Args:
+        shape: (N, C, *), of the logits.
+        device: of the result.
+        target: (N, *) labels, or None when nothing is ignored.
+        weight: (N, *) weights, or None.
+        ignore_index: the ignored label, or None when every label counts.
+    """
+    if target is not None and ignore_index is not None:
+        valid = target != ignore_index
+    else:
+        valid = torch.ones(shape[:1] + shape[2:], dtype=torch.bool, device=device)
+    if weight is not None:
+        valid = valid & (weight != 0)
+    return valid
+
+
+def _check_logits(student: Logits, teacher: Logits, min_classes: int, same_channels: bool) -> None:
     for name, logits in (('student', student), ('teacher', teacher)):
         if isinstance(logits, Upsampled):
             logits.check(name)
@@ -181,7 +241,7 @@ def _check_logits(student: Tensor, teacher: Tensor, min_classes: int, same_chann
                          'for one sigmoid output use BinaryKLLoss')
 
 
-def _check_position_map(name: str, value: Tensor, student: Tensor) -> None:
+def _check_position_map(name: str, value: Tensor, student: Logits) -> None:
     expected = (student.shape[0], *student.shape[2:])
     if tuple(value.shape) != expected:
         hint = '; squeeze dimension 1' if tuple(value.shape) == (expected[0], 1, *expected[1:]) else ''
@@ -191,43 +251,7 @@ def _check_position_map(name: str, value: Tensor, student: Tensor) -> None:
                          'move it there')
 
 
-_LABELS_AT_ONCE = 2**17
-
-
-def check_labels(target: Tensor, num_classes: int, ignore_index: Optional[int]) -> None:
-    """Labels must be classes or ``ignore_index``, without the host waiting for the device.
-
-    On the CPU a look at the labels costs nothing else and the error is a ValueError that names the labels. On a device
-    (and inside a compiled graph) the condition goes into the stream as an assertion, ``torch._assert_async``: the
-    host does not wait, and a violation stops the run at the next synchronisation, as it does for torch's own
-    ``cross_entropy``. Under ``torch.vmap`` over the targets a data-dependent check is impossible and is left out.
-    """
-    def allowed(labels: Tensor) -> Tensor:
-        inside = (labels >= 0) & (labels < num_classes)
-        return inside if ignore_index is None else inside | (labels == ignore_index)
-
-    expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
-    if torch.compiler.is_compiling() or target.device.type != 'cpu':
-        torch._assert_async(allowed(target).all(), expectation)
-    elif not _is_mapped(target):
-        # Piece by piece: maps of truth values of a full-size target are not small.
-        for labels in target.reshape(-1).split(_LABELS_AT_ONCE):
-            wrong = labels[~allowed(labels)]
-            if len(wrong):
-                found = sorted(set(wrong.tolist()))
-                raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other '
-                                 'labels to ignore_index')
-
-
-def _is_mapped(tensor: Tensor) -> bool:
-    """Whether ``torch.vmap`` runs over the tensor, at any depth of torch.func transforms."""
-    functorch = torch._C._functorch
-    while functorch.is_gradtrackingtensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
-    return functorch.is_batchedtensor(tensor)
-
-
-def _check_target(target: Any, student: Tensor, ignore_index: Optional[int], of_classes: bool) -> None:
+def _check_target(target: Any, student: Logits, ignore_index: int | None, of_classes: bool) -> None:
     if not isinstance(target, Tensor):
         raise ValueError(f'`target` must be a tensor of class indices, got {type(target).__name__}')
     if target.dtype != torch.int64:
@@ -246,51 +270,38 @@ def _check_target(target: Any, student: Tensor, ignore_index: Optional[int], of_
     check_labels(target, num_classes, ignore_index)
 
 
-def promoted(student: Logits, teacher: Logits) -> Tuple[Logits, Logits]:
-    """Both in one type, float32 or better."""
-    dtype = torch.promote_types(student.dtype, teacher.dtype)
-    dtype = dtype if dtype == torch.float64 else torch.float32
-    return student.to(dtype), teacher.to(dtype)
+_LABELS_AT_ONCE = 2**17
 
 
-def checked(student: Logits,
-            teacher: Logits,
-            target: Optional[Tensor],
-            weight: Optional[Tensor],
-            ignore_index: Optional[int],
-            *,
-            target_for: Optional[str] = None,
-            min_classes: int = 2,
-            same_channels: bool = True,
-            of_classes: bool = True,
-            as_given: bool = False) -> Tuple[Logits, Logits, Tensor]:
-    """Check the tensors of a call; return both logits in one type, float32 or better, and the valid positions.
+def check_labels(target: Tensor, num_classes: int, ignore_index: int | None) -> None:
+    """Labels must be classes or ``ignore_index``, without the host waiting for the device.
 
-    Args:
-        student: (N, C) or (N, C, *) logits, any floating type.
-        teacher: the same shape and device, any floating type, not requiring grad.
-        target: (N, *) int64, classes or ``ignore_index``; may be None where no target is needed.
-        weight: (N, *) factors, or None.
-        ignore_index: the label of positions that do not count, or None.
-        target_for: name of the loss when it cannot do without a target.
-        min_classes: the smallest C that makes sense.
-        same_channels: whether C must be the same in both.
-        of_classes: whether dimension 1 are the classes of ``target``; channels of features are not.
-        as_given: leave the types as they are, for an operator that can read them.
-
-    Raises:
-        ValueError: any of these does not hold.
+    On the CPU a look at the labels costs nothing else and the error is a ValueError that names the labels. On a device
+    (and inside a compiled graph) the condition goes into the stream as an assertion, ``torch._assert_async``: the
+    host does not wait, and a violation stops the run at the next synchronisation, as it does for torch's own
+    ``cross_entropy``. Under ``torch.vmap`` over the targets a data-dependent check is impossible and is left out.
     """
-    _check_logits(student, teacher, min_classes, same_channels)
-    if target is None and target_for:
-        raise ValueError(f'{target_for} needs `target`, (N, *) int64 class indices, got None; pass the labels or use '
-                         'a loss that needs none (KDLoss, GDKDLoss)')
-    if target is not None:
-        _check_target(target, student, ignore_index, of_classes)
-    if weight is not None:
-        if not isinstance(weight, Tensor):
-            raise ValueError(f'`weight` must be a tensor, got {type(weight).__name__}; for one factor of the whole '
-                             'loss use loss_weight')
-        _check_position_map('weight', weight, student)
-    valid = valid_positions(student.shape, student.device, target, weight, ignore_index)
-    return (student, teacher, valid) if as_given else (*promoted(student, teacher), valid)
+    expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
+    if torch.compiler.is_compiling() or target.device.type != 'cpu':
+        torch._assert_async((~_wrong_labels(target, num_classes, ignore_index)).all(), expectation)
+    elif not _is_mapped(target):
+        # Piece by piece: maps of truth values of a full-size target are not small.
+        for labels in target.reshape(-1).split(_LABELS_AT_ONCE):
+            wrong = labels[_wrong_labels(labels, num_classes, ignore_index)]
+            if len(wrong):
+                found = sorted(set(wrong.tolist()))
+                raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other '
+                                 'labels to ignore_index')
+
+
+def _wrong_labels(labels: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
+    wrong = (labels < 0) | (labels >= num_classes)
+    return wrong if ignore_index is None else wrong & (labels != ignore_index)
+
+
+def _is_mapped(tensor: Tensor) -> bool:
+    """Whether ``torch.vmap`` runs over the tensor, at any depth of torch.func transforms."""
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return functorch.is_batchedtensor(tensor)

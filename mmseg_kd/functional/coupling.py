@@ -1,11 +1,20 @@
-"""DGKD's coupling term: the gradients of DKD's two parts, and how far they are apart."""
-from typing import NamedTuple, Optional, Tuple
+"""DGKD's coupling term: the gradients of DKD's two parts, and how far they are apart.
+
+With an operator by PyTorch for any device: value and gradient from closed forms, a few positions at a time. The term
+divides by a mean over the whole batch, but that is one factor: what each position adds to the gradient is known before
+it. So no graph is kept, and what is made for a few positions is still in the cache when it is read again.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .grouping import target_and_rest
-from .joined import over_batch
+from .autograd import with_gradient
+from .checks import Inputs
+from .evaluate import over_batch, same_batch
+from .grouped import target_and_rest
+from .upsampled import leaf_of, part_and_way_back, together_on
 
 # Two gradients that differ by less than this everywhere are one: float32 probabilities do not
 # resolve it, and the division by its square would only amplify rounding.
@@ -19,7 +28,7 @@ class CouplingSettings(NamedTuple):
     beta: float
     epsilon: float
     temperature: float
-    cap: Optional[float] = None
+    cap: float | None = None
 
 
 class PartGradients(NamedTuple):
@@ -57,7 +66,7 @@ def part_gradients(student: Tensor, teacher: Tensor, target: Tensor, temperature
     return PartGradients(first, second, direction)
 
 
-def _rest_and_odds(logits: Tensor, target: Tensor, is_target: Tensor, temperature: float) -> Tuple[Tensor, Tensor]:
+def _rest_and_odds(logits: Tensor, target: Tensor, is_target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Probabilities within the rest, 0 at the target, and the log of the target's mass over the rest's, (N, 1, *)."""
     rest = logits.masked_fill(is_target, -torch.inf)
     lead = rest.detach().amax(1, keepdim=True)
@@ -70,12 +79,12 @@ def _rest_and_odds(logits: Tensor, target: Tensor, is_target: Tensor, temperatur
 
 def norm_over_batch(values: Tensor, valid: Tensor) -> Tensor:
     """Euclidean norm of (N, C, *) values over the valid positions of the whole batch, a scalar without gradient."""
-    # The square of a float32 has its place in float64, so that one part alone keeps its norm exactly.
+    # The square of a float32 has its place in float64, so that a part by itself keeps its norm exactly.
     norm = values.detach().masked_fill(~valid.unsqueeze(1), 0.).norm()
     return over_batch(norm.double().square()).sqrt().to(norm.dtype)
 
 
-def relative_distance(gradients: PartGradients, valid: Tensor) -> Tuple[Tensor, Tensor]:
+def relative_distance(gradients: PartGradients, valid: Tensor) -> tuple[Tensor, Tensor]:
     r"""m_i / stop_gradient(mean of m over valid positions), (N, *), and the size of its gradient.
 
     m_i is the mean over classes of the squared difference between the two gradients at position i.
@@ -107,3 +116,100 @@ def share_kept(size: Tensor, of_dkd: Tensor, cap: float) -> Tensor:
     """What the cap leaves of a gradient of norm ``size`` beside one of norm ``of_dkd``."""
     limit = cap * of_dkd
     return torch.where(size > limit, limit / size.masked_fill(size == 0, 1.), 1.)
+
+
+class _Sums(NamedTuple):
+    """Over valid positions, float64; m as in :func:`relative_distance`."""
+
+    m: Tensor
+    weighted_m: Tensor
+    direction: Tensor  #: squares of the gradient's direction
+    dkd: Tensor  #: squares of the gradient of DKD
+    largest: Tensor  #: largest difference of the two gradients
+
+
+def coupling_loss(inputs: Inputs, divisor: Tensor, settings: CouplingSettings, plain: Callable[[], Tensor]) -> Tensor:
+    """The sum of weight times :func:`coupling_map` over valid positions, divided by ``divisor``.
+
+    Args:
+        inputs: of the call, with logits of one type.
+        divisor: scalar.
+        settings: of the loss.
+        plain: the same by the plain form, for second derivatives.
+    """
+    leaf, valid = leaf_of(inputs.student), inputs.valid
+    with torch.no_grad():
+        sums, first = _sums_and_directions(inputs, settings)
+        value, factor = _value_and_factor(sums, valid, leaf.shape[1], settings)
+        value, factor = (value / divisor).to(leaf.dtype), (factor / divisor).to(leaf.dtype)
+    # A second pass through the graph needs the directions anew, but of the batch only what is known by then.
+    made, context = [first], same_batch()
+
+    def compute() -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            directions = made.pop() if made else _sums_and_directions(inputs, settings)[1]
+            return value, directions.mul_(factor)
+
+    def plain_in_batch() -> Tensor:
+        with context:
+            return plain()
+
+    return with_gradient(leaf, compute, plain_in_batch)
+
+
+def _value_and_factor(sums: _Sums, valid: Tensor, num_classes: int,
+                      settings: CouplingSettings) -> tuple[Tensor, Tensor]:
+    """The term, and what the directions are multiplied with, both before the division; float64 scalars."""
+    m, direction, dkd = (over_batch(each) for each in (sums.m, sums.direction, sums.dkd))
+    same = over_batch(sums.largest, 'max') < SAME_GRADIENT
+    mean = (m / over_batch(torch.count_nonzero(valid)).clamp(min=1)).masked_fill(same, 1.)
+    factor = (-settings.epsilon / mean).masked_fill(same, 0.)
+    slope = 2 / num_classes * factor
+    if settings.cap is not None:
+        kept = share_kept(slope.abs() * direction.sqrt(), dkd.sqrt(), settings.cap)
+        factor, slope = factor * kept, slope * kept
+    return factor * sums.weighted_m, slope
+
+
+def _sums_and_directions(inputs: Inputs, settings: CouplingSettings) -> tuple[_Sums, Tensor]:
+    """The sums of this part of the batch, and weight * direction, at the student's own size."""
+    student, teacher, target, weight, valid = inputs[:5]
+    number, channels = student.shape[:2]
+    width = max(1, together_on(student.device) // channels)
+    directions = torch.empty_like(leaf_of(student))
+    sums: list[_Sums] = []
+    for n in range(number):
+        image = slice(n, n + 1)
+        full, way_back = part_and_way_back(student, image)
+        z, v = full.flatten(2), part_and_way_back(teacher, image)[0].flatten(2)
+        labels, counts = target[n].flatten(), valid[n].flatten()
+        factor = None if weight is None else weight[n].detach().to(z.dtype).flatten()
+        slope = torch.empty_like(z)
+        for first in range(0, labels.numel(), width):
+            some = slice(first, first + width)
+            part, slope[..., some] = _of_positions(z[..., some], v[..., some], labels[some], counts[some],
+                                                   None if factor is None else factor[some], settings)
+            sums.append(part)
+        directions[image] = way_back(slope.view(full.shape))
+    *added, largest = (torch.stack(each) for each in zip(*sums, strict=True))
+    return _Sums(*(each.sum() for each in added), largest.amax()), directions
+
+
+def _of_positions(student: Tensor, teacher: Tensor, target: Tensor, valid: Tensor, weight: Tensor | None,
+                  settings: CouplingSettings) -> tuple[_Sums, Tensor]:
+    """Sums and directions of (1, C, P) logits."""
+    gradients = part_gradients(student, teacher, target.unsqueeze(0), settings.temperature)
+    difference = (gradients.target - gradients.non_target).masked_fill_(~valid, 0.)
+    direction = gradients.direction.masked_fill_(~valid, 0.)
+    # The square of a float32 has its place in float64.
+    m = difference.double().square_().mean(1)
+    dkd = direction.new_zeros((), dtype=torch.float64)
+    if settings.cap is not None:
+        of_dkd = settings.alpha * gradients.target + settings.beta * gradients.non_target
+        dkd = of_dkd.masked_fill_(~valid, 0.).double().square_().sum()
+    sums = m.sum(), direction.double().square_().sum(), dkd, difference.abs_().amax()
+    if weight is None:
+        return _Sums(sums[0], *sums), direction
+    # Weights of positions that do not count may be anything.
+    weight = weight.masked_fill(~valid, 0.)
+    return _Sums(sums[0], (m * weight).sum(), *sums[1:]), direction.mul_(weight)

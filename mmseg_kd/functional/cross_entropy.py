@@ -1,13 +1,13 @@
 """Cross-entropy with labels, which rides along where logits are upsampled inside the losses."""
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checks import check_labels
-from .kernels import LossSpec
-from .kernels.dispatch import operators_for, trusted
+from . import kinds
+from .checks import Inputs, check_labels
+from .evaluate import operators_for
 from .upsampled import Logits, Upsampled, at_full_size
 
 __all__ = ['CrossEntropy', 'cross_entropy_sum']
@@ -23,7 +23,7 @@ class CrossEntropy(NamedTuple):
 def cross_entropy_sum(logits: Logits,
                       target: Tensor,
                       *,
-                      class_weight: Optional[Tensor] = None,
+                      class_weight: Tensor | None = None,
                       ignore_index: int = 255) -> CrossEntropy:
     """Sum of -class_weight[label] * log softmax(logits)[label] over all positions but the ignored ones.
 
@@ -47,11 +47,11 @@ def cross_entropy_sum(logits: Logits,
             logits = logits.to(torch.float32)
         valid = target != ignore_index
         if isinstance(logits, Upsampled):
-            small, spec = logits.logits, LossSpec('cross_entropy', 1.)
-            operators = operators_for(small, small.detach())
-            if (operators is not None and operators.upsamples(logits, spec)
-                    and trusted(operators, spec, small, small, upsamples=True)):
-                return CrossEntropy(*operators.cross_entropy(logits, target, valid, class_weight))
+            loss = kinds.CrossEntropy()
+            inputs = Inputs(logits, logits, target, None, valid, False, 'sum')
+            operators = operators_for(loss, inputs)
+            if operators is not None and operators.upsamples(logits, loss):
+                return CrossEntropy(*operators.cross_entropy(inputs, class_weight))
         full = at_full_size(logits)
         total = F.cross_entropy(full, target, class_weight, ignore_index=ignore_index, reduction='sum')
         return CrossEntropy(total, ((full.argmax(1) == target) & valid).sum())

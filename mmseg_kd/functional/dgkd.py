@@ -1,21 +1,22 @@
 """DGKD: DKD, and a term that keeps the gradients of its two parts apart."""
-from typing import Dict, NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import check_settings, checked, operator_loss_function, warn_once
-from .coupling import CouplingSettings, coupling_map, norm_over_batch, part_gradients, relative_distance
-from .dkd import dkd_map
-from .grouped import GroupedKL
-from .grouping import target_and_rest
-from .joined import divisor_of
-from .kernels import LossSpec, fused_or_plain
-from .kernels.coupling import coupling_loss
-from .kernels.dispatch import may_fuse
-from .reduce import reduce_map
+from .checks import check_settings, checked, loss_function, warn_once
+from .coupling import (
+    CouplingSettings,
+    coupling_loss,
+    coupling_map,
+    norm_over_batch,
+    part_gradients,
+    relative_distance,
+)
+from .evaluate import divisor_of, loss_of, may_fuse, plain_inputs, promoted, reduced
+from .grouped import GroupedKL, GroupedLoss, TargetAndRest, target_and_rest
 from .standardize import z_score
-from .upsampled import Logits, at_full_size, leaf_of
+from .upsampled import Logits
 
 
 class DGKDMap(NamedTuple):
@@ -30,36 +31,32 @@ def dgkd_map(student: Tensor,
              teacher: Tensor,
              target: Tensor,
              valid: Tensor,
-             *,
-             alpha: float,
-             beta: float,
-             epsilon: float,
-             temperature: float,
-             cap: Optional[float] = None,
-             standardize: Optional[str] = None) -> DGKDMap:
+             settings: CouplingSettings,
+             standardize: str | None = None) -> DGKDMap:
     """DGKD per position, of checked tensors. Invalid positions have no coupling."""
     if standardize == 'whole':
         everything = torch.ones_like(student, dtype=torch.bool)
         student, teacher, standardize = z_score(student, everything), z_score(teacher, everything), None
-    dkd = dkd_map(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, standardize=standardize)
-    coupling = coupling_map(student, teacher, target, valid,
-                            CouplingSettings(alpha, beta, epsilon, temperature, cap))
+    loss = GroupedLoss(TargetAndRest(), settings.alpha, (0., settings.beta), settings.temperature,
+                       standardize=standardize)
+    dkd = loss.parts(student, teacher, target)
+    coupling = coupling_map(student, teacher, target, valid, settings)
     return DGKDMap(dkd.total + coupling, dkd, coupling)
 
 
-@operator_loss_function
+@loss_function
 def dgkd_loss(student: Logits,
               teacher: Logits,
-              target: Optional[Tensor] = None,
-              weight: Optional[Tensor] = None,
+              target: Tensor | None = None,
+              weight: Tensor | None = None,
               *,
               alpha: float = 1.,
               beta: float = 1.,
               epsilon: float = 6.,
               temperature: float = 4.,
-              cap: Optional[float] = None,
-              standardize: Optional[str] = None,
-              ignore_index: Optional[int] = 255,
+              cap: float | None = None,
+              standardize: str | None = None,
+              ignore_index: int | None = 255,
               reduction: str = 'mean') -> Tensor:
     r"""DKD with a coupling term that drives the gradients of its two parts apart.
 
@@ -103,27 +100,22 @@ def dgkd_loss(student: Logits,
         >>> dgkd_loss(student, teacher, torch.tensor([0]))  # DKD, less epsilon
         tensor(-4.4997)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, target_for='dgkd_loss')
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, target_for='dgkd_loss')
     if student.shape[1] == 2:
         warn_once('dgkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
+    inputs = promoted(inputs)
+    settings = CouplingSettings(alpha, beta, epsilon, temperature, cap)
 
-    def plain() -> DGKDMap:
-        return dgkd_map(
-            at_full_size(student), at_full_size(teacher), target, valid,
-            alpha=alpha, beta=beta, epsilon=epsilon, temperature=temperature, cap=cap, standardize=standardize)
+    def maps_of(student: Tensor, teacher: Tensor) -> DGKDMap:
+        return dgkd_map(student, teacher, target, inputs.valid, settings, standardize)
 
-    small = leaf_of(student), leaf_of(teacher)
     is_map = len(student.shape) > 2  # (N, C) logits are small
-    if (standardize or reduction == 'none' or student.dtype == torch.float64 or not is_map
-            or not may_fuse(*small, weight)):
-        return reduce_map(plain().total, valid, weight, reduction)
-    divisor = divisor_of(torch.count_nonzero(valid), reduction)
-    dkd = fused_or_plain(
-        lambda z, v: dkd_map(z, v, target, alpha=alpha, beta=beta, temperature=temperature).total,
-        LossSpec('target', temperature, alpha, (0., beta)), student, teacher, valid, weight, 'sum', target) / divisor
-    coupling = coupling_loss(student, teacher, target, valid, weight, divisor,
-                             CouplingSettings(alpha, beta, epsilon, temperature, cap),
-                             lambda: reduce_map(plain().coupling, valid, weight, 'sum') / divisor)
+    if standardize or inputs.student.dtype == torch.float64 or not is_map or not may_fuse(inputs):
+        return reduced(lambda student, teacher: maps_of(student, teacher).total, inputs)
+    divisor, summed = divisor_of(torch.count_nonzero(inputs.valid), reduction), inputs._replace(reduction='sum')
+    dkd = loss_of(GroupedLoss(TargetAndRest(), alpha, (0., beta), temperature), summed) / divisor
+    coupling = coupling_loss(inputs, divisor, settings,
+                             lambda: reduced(lambda *logits: maps_of(*logits).coupling, summed) / divisor)
     return dkd + coupling
 
 
@@ -136,7 +128,7 @@ def dgkd_diagnostics(student: Tensor,
                      beta: float = 1.,
                      epsilon: float = 6.,
                      temperature: float = 4.,
-                     ignore_index: Optional[int] = 255) -> Dict[str, Tensor]:
+                     ignore_index: int | None = 255) -> dict[str, Tensor]:
     """What DGKD watches, as scalars; memory linear in the positions.
 
     Means over valid positions of quantities per position, all of the student's logits and of the gradients per position
@@ -162,7 +154,9 @@ def dgkd_diagnostics(student: Tensor,
     """
     check_settings('dgkd_diagnostics', ('temperature', 'ignore_index'),
                    dict(temperature=temperature, ignore_index=ignore_index))
-    student, teacher, valid = checked(student, teacher, target, None, ignore_index, target_for='dgkd_diagnostics')
+    inputs = plain_inputs(
+        checked(student, teacher, target, None, ignore_index, 'mean', target_for='dgkd_diagnostics'))
+    student, teacher, valid = inputs.student, inputs.teacher, inputs.valid
     first, second, _ = gradients = part_gradients(student, teacher, target, temperature)
     count = valid.sum().clamp(min=1)
 

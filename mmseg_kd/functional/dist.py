@@ -1,11 +1,9 @@
 """DIST: correlation instead of equality, over the classes and over the positions."""
-from typing import Optional
-
 import torch
 from torch import Tensor
 
 from .checks import checked, loss_function
-from .reduce import reduce_map
+from .evaluate import reduced
 from .standardize import z_score
 
 
@@ -51,13 +49,13 @@ def _of_each_class(log_p: Tensor, member: Tensor) -> Tensor:
 @loss_function
 def dist_loss(student: Tensor,
               teacher: Tensor,
-              target: Optional[Tensor] = None,
-              weight: Optional[Tensor] = None,
+              target: Tensor | None = None,
+              weight: Tensor | None = None,
               *,
               beta: float = 1.,
               gamma: float = 1.,
               temperature: float = 1.,
-              ignore_index: Optional[int] = 255,
+              ignore_index: int | None = 255,
               reduction: str = 'mean') -> Tensor:
     r"""DIST: one minus correlation of the probabilities, over the classes (inter) and over the positions (intra).
 
@@ -95,6 +93,6 @@ def dist_loss(student: Tensor,
         >>> dist_loss(teacher.flip(1), teacher)
         tensor(2.3344)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index)
-    values = dist_map(student, teacher, valid, beta=beta, gamma=gamma, temperature=temperature)
-    return reduce_map(values, valid, weight, reduction)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction)
+    return reduced(lambda student, teacher: dist_map(student, teacher, inputs.valid, beta=beta, gamma=gamma,
+                                                     temperature=temperature), inputs)

@@ -1,42 +1,23 @@
 """DKD: the target class against the rest, and the rest among itself."""
-from typing import Optional
-
 from torch import Tensor
 
-from .checks import checked, operator_loss_function, warn_once
-from .grouped import GroupedKL
-from .grouping import target_and_rest
-from .kernels import LossSpec, fused_or_plain
-from .standardize import standardized_kl
+from .checks import checked, loss_function, warn_once
+from .evaluate import loss_of
+from .grouped import GroupedLoss, TargetAndRest
 from .upsampled import Logits
 
 
-def dkd_map(student: Tensor,
-            teacher: Tensor,
-            target: Tensor,
-            *,
-            alpha: float,
-            beta: float,
-            temperature: float,
-            standardize: Optional[str] = None) -> GroupedKL:
-    """DKD per position, of checked tensors: ``between`` is TCKD, ``within[1]`` is NCKD."""
-    groups = target_and_rest(student, target)
-    return standardized_kl(
-        student, teacher, groups, 2,
-        standardize=standardize, temperature=temperature, w_between=alpha, w_within=(0., beta))
-
-
-@operator_loss_function
+@loss_function
 def dkd_loss(student: Logits,
              teacher: Logits,
-             target: Optional[Tensor] = None,
-             weight: Optional[Tensor] = None,
+             target: Tensor | None = None,
+             weight: Tensor | None = None,
              *,
              alpha: float = 1.,
              beta: float = 8.,
              temperature: float = 4.,
-             standardize: Optional[str] = None,
-             ignore_index: Optional[int] = 255,
+             standardize: str | None = None,
+             ignore_index: int | None = 255,
              reduction: str = 'mean') -> Tensor:
     r"""Decoupled knowledge distillation: groups {target} and {rest}.
 
@@ -72,15 +53,7 @@ def dkd_loss(student: Logits,
         >>> dkd_loss(student, teacher, torch.tensor([255]))
         tensor(0.)
     """
-    student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, target_for='dkd_loss', as_given=True)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, target_for='dkd_loss')
     if student.shape[1] == 2:
         warn_once('dkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
-
-    def plain(z: Tensor, v: Tensor) -> Tensor:
-        return dkd_map(
-            z, v, target,
-            alpha=alpha, beta=beta, temperature=temperature, standardize=standardize).total
-
-    spec = None if standardize else LossSpec('target', temperature, alpha, (0., beta))
-    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, target)
+    return loss_of(GroupedLoss(TargetAndRest(), alpha, (0., beta), temperature, standardize=standardize), inputs)

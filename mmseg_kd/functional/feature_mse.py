@@ -1,20 +1,18 @@
 """Feature MSE: squared distance of features (FitNet)."""
-from typing import Optional
-
 from torch import Tensor
 
 from .checks import checked, loss_function
+from .evaluate import reduced
 from .logit_mse import logit_mse_map
-from .reduce import reduce_map
 
 
 @loss_function
 def feature_mse_loss(student: Tensor,
                      teacher: Tensor,
-                     target: Optional[Tensor] = None,
-                     weight: Optional[Tensor] = None,
+                     target: Tensor | None = None,
+                     weight: Tensor | None = None,
                      *,
-                     ignore_index: Optional[int] = 255,
+                     ignore_index: int | None = 255,
                      reduction: str = 'mean') -> Tensor:
     r"""Squared distance between features, averaged over the channels.
 
@@ -43,6 +41,6 @@ def feature_mse_loss(student: Tensor,
         >>> feature_mse_loss(torch.zeros(1, 2), torch.tensor([[1., -2.]]))
         tensor(2.5000)
     """
-    student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, min_classes=1, of_classes=False)
-    return reduce_map(logit_mse_map(student, teacher) / student.shape[1], valid, weight, reduction)
+    inputs = checked(
+        student, teacher, target, weight, ignore_index, reduction, min_classes=1, of_classes=False)
+    return reduced(lambda student, teacher: logit_mse_map(student, teacher) / student.shape[1], inputs)

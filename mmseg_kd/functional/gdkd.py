@@ -1,36 +1,15 @@
 """GDKD: the teacher's top k classes against the rest, and each among itself."""
-from typing import Optional, Sequence, Union
+import numbers
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from .checks import checked, operator_loss_function, warn_once
-from .grouped import GroupedKL
-from .grouping import by_rank
-from .kernels import LossSpec, fused_or_plain
-from .standardize import standardized_kl
-from .topk import k_by_ratio
+from .checks import check_labels, checked, loss_function, warn_once
+from .evaluate import loss_of
+from .grouped import ByRank, GroupedLoss
 from .upsampled import Logits
 
 DEFAULT_K = 5
-
-
-def gdkd_map(student: Tensor,
-             teacher: Tensor,
-             *,
-             k: Union[int, Tensor],
-             w0: float,
-             w1: float,
-             w2: float,
-             strategy: str,
-             divergence: str,
-             temperature: float,
-             standardize: Optional[str] = None) -> GroupedKL:
-    """GDKD per position, of checked logits: ``within`` is (top k, rest). k is one for all or (N, *)."""
-    groups = by_rank(teacher, [k], strategy)
-    return standardized_kl(
-        student, teacher, groups, 2,
-        standardize=standardize, temperature=temperature, w_between=w0, w_within=(w1, w2), divergence=divergence)
 
 
 def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> None:
@@ -43,51 +22,54 @@ def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> Non
         warn_once(f'{owner}: with k = C - 1 the term within the rest is 0 by construction, `w2` has no effect')
 
 
-def _k_of_class(k: Union[Sequence[int], Tensor], target: Optional[Tensor], num_classes: int) -> Tensor:
-    if target is None:
-        raise ValueError('gdkd_loss needs `target` where `k` is a table, which holds the k of each class, got None; '
-                         'pass the labels, or one k for all, or `ratio` and `k_max`')
-    if len(k) != num_classes:
-        raise ValueError(f'`k` as a table must hold one entry for each of {num_classes} classes, got {len(k)}')
-    if not isinstance(k, Tensor):
-        if max(k) > num_classes - 1:
-            raise ValueError(f'`k` must hold entries within 1 .. C - 1 = {num_classes - 1}, got {max(k)}')
-        k = torch.tensor(k, device=target.device)
-    # Ignored labels find the entry of some class; their positions do not count.
-    return k.to(target.device).clamp(1, num_classes - 1)[target.clamp(0, num_classes - 1)]
-
-
-def check_choice_of_k(k: Union[int, Sequence[int], Tensor], ratio: Optional[float], k_max: Optional[int],
+def check_choice_of_k(k: int | Sequence[int] | Tensor, ratio: float | None, k_max: int | None,
                       strategy: str) -> None:
     """Refuse settings of k that contradict each other."""
     if (ratio is None) != (k_max is None):
         raise ValueError(f'`ratio` and `k_max` must be given together, got ratio={ratio} and k_max={k_max}')
     if ratio is None:
         return
-    if not (isinstance(k, int) and k == DEFAULT_K):
+    if not (isinstance(k, numbers.Integral) and k == DEFAULT_K):
         raise ValueError(f'`k` must be left out where `ratio` and `k_max` give it, got k={k}')
     if strategy != 'best':
         raise ValueError(f"`strategy` must be 'best' where `ratio` gives k, as it counts the leading classes, got "
                          f'{strategy!r}')
 
 
-@operator_loss_function
+def _groups(k: int | Sequence[int] | Tensor, ratio: float | None, k_max: int | None, strategy: str,
+            num_classes: int) -> ByRank:
+    """The groups that the settings of k amount to."""
+    check_choice_of_k(k, ratio, k_max, strategy)
+    if ratio is not None:
+        return ByRank((min(k_max, num_classes - 1), ), ratio=ratio)
+    if isinstance(k, numbers.Integral):
+        check_k('gdkd_loss', k, num_classes)
+        return ByRank((k, ), strategy)
+    table = tuple(k.tolist() if isinstance(k, Tensor) else k)
+    if len(table) != num_classes:
+        raise ValueError(f'`k` as a table must hold one entry for each of {num_classes} classes, got {len(table)}')
+    if max(table) > num_classes - 1:
+        raise ValueError(f'`k` must hold entries within 1 .. C - 1 = {num_classes - 1}, got {max(table)}')
+    return ByRank((max(table), ), strategy, of_label=table)
+
+
+@loss_function
 def gdkd_loss(student: Logits,
               teacher: Logits,
-              target: Optional[Tensor] = None,
-              weight: Optional[Tensor] = None,
+              target: Tensor | None = None,
+              weight: Tensor | None = None,
               *,
-              k: Union[int, Sequence[int], Tensor] = DEFAULT_K,
-              ratio: Optional[float] = None,
-              k_max: Optional[int] = None,
+              k: int | Sequence[int] | Tensor = DEFAULT_K,
+              ratio: float | None = None,
+              k_max: int | None = None,
               w0: float = 1.,
               w1: float = 2.,
               w2: float = 8.,
               strategy: str = 'best',
               divergence: str = 'forward',
               temperature: float = 4.,
-              standardize: Optional[str] = None,
-              ignore_index: Optional[int] = 255,
+              standardize: str | None = None,
+              ignore_index: int | None = 255,
               reduction: str = 'mean') -> Tensor:
     r"""Generalized decoupled knowledge distillation: groups {the teacher's top k} and {rest}.
 
@@ -139,26 +121,12 @@ def gdkd_loss(student: Logits,
         >>> gdkd_loss(student, teacher, torch.tensor([1]), k=[1, 2, 1, 1])
         tensor(2.2909)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
-    check_choice_of_k(k, ratio, k_max, strategy)
-    num_classes, rank, boundary = student.shape[1], None, k
-    if ratio is not None:
-        boundary = min(k_max, num_classes - 1)
-    elif isinstance(k, (Tensor, tuple, list)):
-        rank = _k_of_class(k, target, num_classes)
-        # A table on a device is not looked at: the host would wait for it.
-        boundary = num_classes - 1 if isinstance(k, Tensor) and k.is_cuda else min(int(max(k)), num_classes - 1)
-    else:
-        check_k('gdkd_loss', k, num_classes)
-
-    def plain(z: Tensor, v: Tensor) -> Tensor:
-        by_position = k_by_ratio(v, ratio, k_max, temperature) if ratio is not None else rank
-        return gdkd_map(
-            z, v,
-            k=k if by_position is None else by_position, w0=w0, w1=w1, w2=w2, strategy=strategy, divergence=divergence,
-            temperature=temperature, standardize=standardize).total
-
-    spec = None
-    if not standardize:
-        spec = LossSpec('rank', temperature, w0, (w1, w2), divergence, (boundary, ), strategy, ratio)
-    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, rank=rank)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction)
+    groups = _groups(k, ratio, k_max, strategy, student.shape[1])
+    if groups.needs_target:
+        if target is None:
+            raise ValueError('gdkd_loss needs `target` where `k` is a table, which holds the k of each class, got '
+                             'None; pass the labels, or one k for all, or `ratio` and `k_max`')
+        if ignore_index is None:  # else they have been checked
+            check_labels(target, student.shape[1], None)
+    return loss_of(GroupedLoss(groups, w0, (w1, w2), temperature, divergence, standardize), inputs)

@@ -1,39 +1,18 @@
 """GDKD3: the teacher's top class, the classes up to rank k, the rest."""
-from typing import Optional
-
 from torch import Tensor
 
-from .checks import checked, operator_loss_function
+from .checks import checked, loss_function
+from .evaluate import loss_of
 from .gdkd import check_k
-from .grouped import GroupedKL
-from .grouping import by_rank
-from .kernels import LossSpec, fused_or_plain
-from .standardize import standardized_kl
+from .grouped import ByRank, GroupedLoss
 from .upsampled import Logits
 
 
-def gdkd3_map(student: Tensor,
-              teacher: Tensor,
-              *,
-              k: int,
-              w0: float,
-              w1: float,
-              w2: float,
-              divergence: str,
-              temperature: float,
-              standardize: Optional[str] = None) -> GroupedKL:
-    """GDKD3 per position, of checked logits: ``within`` is (top class, ranks 2 .. k, rest)."""
-    groups = by_rank(teacher, [1, k])
-    return standardized_kl(
-        student, teacher, groups, 3,
-        standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., w1, w2), divergence=divergence)
-
-
-@operator_loss_function
+@loss_function
 def gdkd3_loss(student: Logits,
                teacher: Logits,
-               target: Optional[Tensor] = None,
-               weight: Optional[Tensor] = None,
+               target: Tensor | None = None,
+               weight: Tensor | None = None,
                *,
                k: int = 4,
                w0: float = 1.,
@@ -41,8 +20,8 @@ def gdkd3_loss(student: Logits,
                w2: float = 8.,
                divergence: str = 'forward',
                temperature: float = 4.,
-               standardize: Optional[str] = None,
-               ignore_index: Optional[int] = 255,
+               standardize: str | None = None,
+               ignore_index: int | None = 255,
                reduction: str = 'mean') -> Tensor:
     r"""Generalized decoupled knowledge distillation in three groups: {top 1}, {ranks 2 .. k}, {rest}.
 
@@ -82,15 +61,8 @@ def gdkd3_loss(student: Logits,
         >>> gdkd3_loss(student, teacher, k=3)
         tensor(2.1157)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction)
     if isinstance(k, (Tensor, tuple, list)):
         raise ValueError(f'`k` must be one integer for gdkd3_loss, got {k!r}')
     check_k('gdkd3_loss', k, student.shape[1], vanishing_top=2)
-
-    def plain(z: Tensor, v: Tensor) -> Tensor:
-        return gdkd3_map(
-            z, v,
-            k=k, w0=w0, w1=w1, w2=w2, divergence=divergence, temperature=temperature, standardize=standardize).total
-
-    spec = None if standardize else LossSpec('rank', temperature, w0, (0., w1, w2), divergence, (1, k))
-    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction)
+    return loss_of(GroupedLoss(ByRank((1, k)), w0, (0., w1, w2), temperature, divergence, standardize), inputs)

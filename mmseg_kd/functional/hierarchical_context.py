@@ -1,11 +1,9 @@
 """Hierarchical context: features compared at each position and over ever larger regions (ReviewKD)."""
-from typing import Optional
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from .checks import checked, loss_function
-from .reduce import reduce_map
+from .evaluate import reduced
 
 # Regions along each side of the image, from fine to coarse; each level counts half as much as the one before.
 _LEVELS = (4, 2, 1)
@@ -33,10 +31,10 @@ def hierarchical_context_map(student: Tensor, teacher: Tensor, valid: Tensor) ->
 @loss_function
 def hierarchical_context_loss(student: Tensor,
                               teacher: Tensor,
-                              target: Optional[Tensor] = None,
-                              weight: Optional[Tensor] = None,
+                              target: Tensor | None = None,
+                              weight: Tensor | None = None,
                               *,
-                              ignore_index: Optional[int] = 255,
+                              ignore_index: int | None = 255,
                               reduction: str = 'mean') -> Tensor:
     r"""Hierarchical context loss of ReviewKD: squared distance of the features and of their averages over regions.
 
@@ -68,9 +66,9 @@ def hierarchical_context_loss(student: Tensor,
         >>> hierarchical_context_loss(student, teacher)  # (4 + 1 / 2) / (3 / 2)
         tensor(3.)
     """
-    student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, min_classes=1, of_classes=False)
-    if student.dim() != 4:
+    inputs = checked(
+        student, teacher, target, weight, ignore_index, reduction, min_classes=1, of_classes=False)
+    if len(student.shape) != 4:
         raise ValueError('`student` must be an (N, C, H, W) map for hierarchical_context_loss, which averages over '
                          f'regions, got shape {tuple(student.shape)}; use FeatureMSELoss')
-    return reduce_map(hierarchical_context_map(student, teacher, valid), valid, weight, reduction)
+    return reduced(lambda student, teacher: hierarchical_context_map(student, teacher, inputs.valid), inputs)

@@ -1,31 +1,21 @@
 """KD: one divergence over all classes."""
-from typing import Optional
-
 from torch import Tensor
 
-from .checks import checked, operator_loss_function
-from .grouped import GroupedKL
-from .grouping import one_group
-from .kernels import LossSpec, fused_or_plain
-from .standardize import standardized_kl
+from .checks import checked, loss_function
+from .evaluate import loss_of
+from .grouped import GroupedLoss, OneGroup
 from .upsampled import Logits
 
 
-def kd_map(student: Tensor, teacher: Tensor, *, temperature: float, standardize: Optional[str] = None) -> GroupedKL:
-    """KD per position, of checked logits."""
-    groups = one_group(student)
-    return standardized_kl(student, teacher, groups, 1, standardize=standardize, temperature=temperature)
-
-
-@operator_loss_function
+@loss_function
 def kd_loss(student: Logits,
             teacher: Logits,
-            target: Optional[Tensor] = None,
-            weight: Optional[Tensor] = None,
+            target: Tensor | None = None,
+            weight: Tensor | None = None,
             *,
             temperature: float = 4.,
-            standardize: Optional[str] = None,
-            ignore_index: Optional[int] = 255,
+            standardize: str | None = None,
+            ignore_index: int | None = 255,
             reduction: str = 'mean') -> Tensor:
     r"""Knowledge distillation: KL(teacher || student) of the softened distributions.
 
@@ -55,7 +45,5 @@ def kd_loss(student: Logits,
         >>> kd_loss(torch.zeros(2, 3), torch.tensor([[4., 0., 0.], [0., 0., 0.]]))
         tensor(0.9863)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, as_given=True)
-    spec = None if standardize else LossSpec('all', temperature)
-    return fused_or_plain(lambda z, v: kd_map(z, v, temperature=temperature, standardize=standardize).total, spec,
-                          student, teacher, valid, weight, reduction)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction)
+    return loss_of(GroupedLoss(OneGroup(), temperature=temperature, standardize=standardize), inputs)

@@ -1,10 +1,8 @@
 """Logit MSE: squared distance of the logits."""
-from typing import Optional
-
 from torch import Tensor
 
 from .checks import checked, loss_function
-from .reduce import reduce_map
+from .evaluate import reduced
 
 
 def logit_mse_map(student: Tensor, teacher: Tensor) -> Tensor:
@@ -15,10 +13,10 @@ def logit_mse_map(student: Tensor, teacher: Tensor) -> Tensor:
 @loss_function
 def logit_mse_loss(student: Tensor,
                    teacher: Tensor,
-                   target: Optional[Tensor] = None,
-                   weight: Optional[Tensor] = None,
+                   target: Tensor | None = None,
+                   weight: Tensor | None = None,
                    *,
-                   ignore_index: Optional[int] = 255,
+                   ignore_index: int | None = 255,
                    reduction: str = 'mean') -> Tensor:
     r"""Squared distance between the logits, summed over the classes.
 
@@ -45,5 +43,5 @@ def logit_mse_loss(student: Tensor,
         >>> logit_mse_loss(torch.zeros(1, 2), torch.tensor([[1., -2.]]))
         tensor(5.)
     """
-    student, teacher, valid = checked(student, teacher, target, weight, ignore_index, min_classes=1)
-    return reduce_map(logit_mse_map(student, teacher), valid, weight, reduction)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, min_classes=1)
+    return reduced(logit_mse_map, inputs)

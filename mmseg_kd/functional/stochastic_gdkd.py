@@ -1,53 +1,25 @@
 """Stochastic GDKD: the target class against a random part of the rest."""
-from typing import Optional
-
-import torch
 from torch import Tensor
 
-from .checks import checked, operator_loss_function, warn_once
-from .grouped import GroupedKL
-from .grouping import target_and_rest
-from .kernels import LossSpec, fused_or_plain
-from .standardize import standardized_kl
+from .checks import checked, loss_function, warn_once
+from .evaluate import loss_of
+from .grouped import GroupedLoss, RandomPart
 from .upsampled import Logits
 
 
-def random_groups(logits: Tensor, target: Tensor, keep: float) -> Tensor:
-    """Group 0 the target, group 2 each other class with probability ``keep``, group 1 what is left."""
-    drawn = (torch.rand_like(logits) < keep).to(torch.int8) + 1
-    return drawn.masked_fill(target_and_rest(logits, target) == 0, 0)
-
-
-def stochastic_gdkd_map(student: Tensor,
-                        teacher: Tensor,
-                        target: Tensor,
-                        *,
-                        keep: float,
-                        w0: float,
-                        w1: float,
-                        temperature: float,
-                        divergence: str,
-                        standardize: Optional[str] = None) -> GroupedKL:
-    """Stochastic GDKD per position, of checked tensors: ``within`` is (target, ignored rest, random part of it)."""
-    groups = random_groups(student, target, keep)
-    return standardized_kl(
-        student, teacher, groups, 3,
-        standardize=standardize, temperature=temperature, w_between=w0, w_within=(0., 0., w1), divergence=divergence)
-
-
-@operator_loss_function
+@loss_function
 def stochastic_gdkd_loss(student: Logits,
                          teacher: Logits,
-                         target: Optional[Tensor] = None,
-                         weight: Optional[Tensor] = None,
+                         target: Tensor | None = None,
+                         weight: Tensor | None = None,
                          *,
                          keep: float = 0.5,
                          w0: float = 1.,
                          w1: float = 8.,
                          divergence: str = 'forward',
                          temperature: float = 4.,
-                         standardize: Optional[str] = None,
-                         ignore_index: Optional[int] = 255,
+                         standardize: str | None = None,
+                         ignore_index: int | None = 255,
                          reduction: str = 'mean') -> Tensor:
     r"""GDKD against a random part of the classes: {target}, {random subset of the rest}, {ignored rest}.
 
@@ -86,16 +58,8 @@ def stochastic_gdkd_loss(student: Logits,
         >>> stochastic_gdkd_loss(student, teacher, torch.tensor([0]), keep=1.)
         tensor(4.8939)
     """
-    student, teacher, valid = checked(
-        student, teacher, target, weight, ignore_index, target_for='stochastic_gdkd_loss', as_given=True)
+    inputs = checked(student, teacher, target, weight, ignore_index, reduction, target_for='stochastic_gdkd_loss')
     if student.shape[1] == 2:
         warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
                   '`w1` has no effect')
-
-    def plain(z: Tensor, v: Tensor) -> Tensor:
-        return stochastic_gdkd_map(
-            z, v, target,
-            keep=keep, w0=w0, w1=w1, temperature=temperature, divergence=divergence, standardize=standardize).total
-
-    spec = None if standardize else LossSpec('random', temperature, w0, (0., 0., w1), divergence, keep=keep)
-    return fused_or_plain(plain, spec, student, teacher, valid, weight, reduction, target)
+    return loss_of(GroupedLoss(RandomPart(keep), w0, (0., 0., w1), temperature, divergence, standardize), inputs)

@@ -26,9 +26,7 @@ def k_by_ratio(teacher: Tensor, ratio: float, k_max: int, temperature: float = 1
         (N, *) int64 in 1 .. min(k_max, C - 1).
 
     Example:
-        >>> import math
-
-import torch
+        >>> import torch
         >>> logits = torch.tensor([[.4, .4, .1, .1], [.9, .04, .03, .03]]).log()
         >>> k_by_ratio(logits, ratio=1.5, k_max=3)
         tensor([2, 1])
@@ -59,9 +57,7 @@ def k_by_mass(teacher: Tensor, mass: float, k_max: int, temperature: float = 1.)
         (N, *) int64 in 1 .. min(k_max, C - 1).
 
     Example:
-        >>> import math
-
-import torch
+        >>> import torch
         >>> logits = torch.tensor([[.4, .4, .1, .1], [.9, .04, .03, .03]]).log()
         >>> k_by_mass(logits, mass=.75, k_max=3)
         tensor([2, 1])

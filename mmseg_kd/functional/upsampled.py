@@ -1,18 +1,25 @@
-"""Logits at a resolution that they do not have yet: bilinear upsampling that a loss may do inside itself."""
-from typing import NamedTuple, Tuple, Union
+"""Logits at a resolution that they do not have yet: bilinear upsampling that a loss may do inside itself.
 
+And what the operators need to know of it: where the outputs lie (:func:`axis`), and the way to full size and back for
+a part of a batch (:func:`part_and_way_back`).
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ['Logits', 'Upsampled', 'at_full_size', 'leaf_of']
+__all__ = ['Axis', 'Logits', 'TOGETHER', 'Upsampled', 'at_full_size', 'axis', 'leaf_of', 'part_and_way_back',
+           'together_on']
 
 
 class Upsampled(NamedTuple):
     """What ``F.interpolate(logits, size, mode='bilinear', align_corners=align_corners)`` returns, not yet computed.
 
-    The losses take it in place of logits. Those with an operator (:mod:`.kernels`) interpolate position by position, so
-    that the map never exists; the others compute it, as do all where the operator does not work.
+    The losses take it in place of logits. Operators interpolate position by position, so that the map never exists;
+    where there is no operator, the map is computed.
 
     Args:
         logits: (N, C, h, w).
@@ -31,7 +38,7 @@ class Upsampled(NamedTuple):
     """
 
     logits: Tensor
-    size: Tuple[int, int]
+    size: tuple[int, int]
     align_corners: bool = False
 
     @property
@@ -58,7 +65,7 @@ class Upsampled(NamedTuple):
         """Refuse what cannot be upsampled.
 
         Raises:
-            ValueError: the logits are no (N, C, h, w) map, or the size is no (H, W).
+            ValueError: the logits are not an (N, C, h, w) map, or the size is not (H, W).
         """
         if not isinstance(self.logits, Tensor) or self.logits.dim() != 4 or 0 in self.logits.shape[2:]:
             raise ValueError(f'`{name}`: Upsampled needs logits of shape (N, C, h, w), got '
@@ -71,7 +78,7 @@ class Upsampled(NamedTuple):
         return F.interpolate(self.logits, self.size, mode='bilinear', align_corners=self.align_corners)
 
 
-Logits = Union[Tensor, Upsampled]
+Logits = Tensor | Upsampled
 
 
 def at_full_size(logits: Logits) -> Tensor:
@@ -82,3 +89,43 @@ def at_full_size(logits: Logits) -> Tensor:
 def leaf_of(logits: Logits) -> Tensor:
     """The tensor behind logits, at its own size: what the gradient is of."""
     return logits.logits if isinstance(logits, Upsampled) else logits
+
+
+class Axis(NamedTuple):
+    """Where each output of one axis lies: between ``cell`` and ``cell + 1``, at ``share`` of the way."""
+
+    cell: np.ndarray  #: (size,) int32, -1 .. small - 1
+    share: np.ndarray  #: (size,) float32 in [0, 1)
+
+
+def axis(small: int, size: int, align_corners: bool) -> Axis:
+    """The geometry of ``F.interpolate(mode='bilinear')`` along one axis from ``small`` to ``size``."""
+    index = np.arange(size, dtype=np.float64)
+    if align_corners:
+        position = index * ((small - 1) / (size - 1) if size > 1 else 0.)
+    else:
+        position = (index + .5) * (small / size) - .5
+    cell = np.clip(np.floor(position), -1, small - 1)
+    return Axis(cell.astype(np.int32), (position - cell).astype(np.float32))
+
+
+#: Logits that an operator written in PyTorch works on together: what stays in a core's cache, and what keeps a GPU
+#: busy.
+TOGETHER = dict(cpu=2**20, cuda=2**24)
+
+
+def together_on(device: torch.device) -> int:
+    """How many logits to work on together."""
+    return TOGETHER.get(device.type, TOGETHER['cuda'])
+
+
+def part_and_way_back(logits: Logits, *index: slice) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Some images, or some of their channels, at full size, and what brings their gradient back to their own size."""
+    part = leaf_of(logits)[index].detach()
+    if not isinstance(logits, Upsampled):
+        return part, lambda gradient: gradient
+    with torch.enable_grad():
+        # Upsampling is differentiated by autograd; here nothing else is.
+        part.requires_grad_()
+        full = logits._replace(logits=part).computed()
+    return full.detach(), lambda gradient: torch.autograd.grad(full, part, gradient)[0]

@@ -1,6 +1,7 @@
 """The shell around a loss function: settings in, scalar out."""
 import inspect
-from typing import Any, Callable, ClassVar, Dict, Optional
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,9 @@ class DistillationLoss(nn.Module):
     needs_target: bool = False
     #: Whether student and teacher must have the same number of channels.
     compares_channels: ClassVar[bool] = True
-    #: Name of each part of the loss to the settings that leave it alone, at weight 1; empty: it has no parts.
-    parts: ClassVar[Dict[str, Dict[str, Any]]] = {}
-    _defaults: ClassVar[Dict[str, Any]]
+    #: Name of each part of the loss to the settings that leave only it, at weight 1; empty: it has no parts.
+    parts: ClassVar[dict[str, dict[str, Any]]] = {}
+    _defaults: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
@@ -46,16 +47,20 @@ class DistillationLoss(nn.Module):
             setattr(self, name, settings.get(name, default))
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
         """The settings as they are now, without ``loss_weight``: what ``function`` is called with."""
-        return {name: getattr(self, name) for name in self._defaults if name != 'loss_weight'}
+        settings = {}
+        for name in self._defaults:
+            if name != 'loss_weight':
+                settings[name] = getattr(self, name)
+        return settings
 
     def forward(self,
                 student: Tensor,
                 teacher: Tensor,
-                target: Optional[Tensor] = None,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None) -> Tensor:
+                target: Tensor | None = None,
+                weight: Tensor | None = None,
+                avg_factor: float | None = None) -> Tensor:
         """Loss of the student's logits against the teacher's.
 
         Args:
@@ -64,7 +69,7 @@ class DistillationLoss(nn.Module):
             target: (N, *) int64 labels; positions labelled ``ignore_index`` are left out.
             weight: (N, *) factor of each position; 0 leaves it out.
             avg_factor: what the mean divides by instead of the number of valid positions (the convention of mmdet's
-                heads); for the reduction 'mean' alone.
+                heads); only for the reduction 'mean'.
         """
         settings = self.settings
         if avg_factor is not None:
@@ -78,9 +83,9 @@ class DistillationLoss(nn.Module):
     def part_values(self,
                     student: Tensor,
                     teacher: Tensor,
-                    target: Optional[Tensor] = None,
-                    weight: Optional[Tensor] = None,
-                    reduction: str = 'mean') -> Dict[str, Tensor]:
+                    target: Tensor | None = None,
+                    weight: Tensor | None = None,
+                    reduction: str = 'mean') -> dict[str, Tensor]:
         """The parts of the loss, each at weight 1 and without ``loss_weight``, without gradient.
 
         Args:
@@ -90,7 +95,7 @@ class DistillationLoss(nn.Module):
         return self._part_values(self.parts, student, teacher, target, weight, reduction)
 
     @torch.no_grad()
-    def _part_values(self, parts, student, teacher, target=None, weight=None, reduction='mean') -> Dict[str, Tensor]:
+    def _part_values(self, parts, student, teacher, target=None, weight=None, reduction='mean') -> dict[str, Tensor]:
         fixed = {**self.settings, 'reduction': reduction}
         return {
             name: type(self).function(student, teacher, target, weight, **{**fixed, **part})

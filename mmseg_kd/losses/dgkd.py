@@ -1,5 +1,3 @@
-from typing import Dict
-
 from torch import Tensor
 
 from mmseg_kd.functional import dgkd_diagnostics, dgkd_loss
@@ -24,7 +22,7 @@ class DGKDLoss(DistillationLoss):
     # The mean of the coupling term is -epsilon whatever the logits; `diagnostics` tell what it does.
     parts = dict(target=dict(alpha=1., beta=0., epsilon=0.), non_target=dict(alpha=0., beta=1., epsilon=0.))
 
-    def diagnostics(self, student: Tensor, teacher: Tensor, target: Tensor) -> Dict[str, Tensor]:
+    def diagnostics(self, student: Tensor, teacher: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Cosine, norms and covariances, see :func:`~mmseg_kd.functional.dgkd_diagnostics`; for a hook to log."""
         names = ('alpha', 'beta', 'epsilon', 'temperature', 'ignore_index')
         return dgkd_diagnostics(student, teacher, target, **{name: getattr(self, name) for name in names})

@@ -1,7 +1,6 @@
 import json
 import numbers
 from pathlib import Path
-from typing import Tuple, Union
 
 from mmseg_kd.functional import gdkd_loss
 from mmseg_kd.functional.gdkd import check_choice_of_k
@@ -10,7 +9,7 @@ from mmseg_kd.registry import MODELS
 from .base import DistillationLoss
 
 
-def load_topk_table(path: Union[str, Path]) -> Tuple[int, ...]:
+def load_topk_table(path: str | Path) -> tuple[int, ...]:
     """Read k per class from a JSON file: a list, or the object that ``tools/analysis/measure_topk.py`` writes."""
     try:
         table = json.loads(Path(path).read_text())

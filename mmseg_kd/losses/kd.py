@@ -1,5 +1,3 @@
-from typing import Dict, Optional
-
 import torch
 from torch import Tensor
 
@@ -25,9 +23,9 @@ class KDLoss(DistillationLoss):
     def part_values(self,
                     student: Tensor,
                     teacher: Tensor,
-                    target: Optional[Tensor] = None,
-                    weight: Optional[Tensor] = None,
-                    reduction: str = 'mean') -> Dict[str, Tensor]:
+                    target: Tensor | None = None,
+                    weight: Tensor | None = None,
+                    reduction: str = 'mean') -> dict[str, Tensor]:
         """What KD spends on the target class and on the others; their plain sum is KD. None without labels.
 
         ``target`` is TCKD, ``non_target`` is (1 - teacher's probability of the target) NCKD (DKD, Zhao et al., CVPR

@@ -1,5 +1,3 @@
-from typing import Dict
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ class StochasticGDKDLoss(DistillationLoss):
     needs_target = True
     parts = dict(between=dict(w0=1., w1=0.), within_rest=dict(w0=0., w1=1.))
 
-    def part_values(self, student: Tensor, *args, **kwargs) -> Dict[str, Tensor]:
+    def part_values(self, student: Tensor, *args, **kwargs) -> dict[str, Tensor]:
         """The parts of one draw of the random groups, the next one; the random numbers are put back."""
         devices = [student.device] if student.is_cuda else []
         values = {}

@@ -1,7 +1,7 @@
 """What distilled detectors share: mmdet's, with a teacher."""
 from torch import Tensor, nn
 
-from mmseg_kd.functional.joined import mean_divisor
+from mmseg_kd.functional.evaluate import mean_divisor
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 

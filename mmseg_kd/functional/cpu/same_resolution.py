@@ -1,20 +1,18 @@
 """A loss of logits of one resolution, block by block."""
-from typing import Optional, Tuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..kinds import GIVEN, RANDOM, RANK
 from .arithmetic import jit
-from .block import Settings, block_loss, block_width
-from .groups import RANDOM, RANK
-from .parallel import in_parallel
+from .block import Settings, block_loss, block_width, in_parallel
+from .grouped import fill_groups
 
 __all__ = ['loss_and_gradient']
 
 
 @jit
-def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, sums, first, last, width, settings,
+def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, given, sums, first, last, width, settings,
             with_weight, with_target, with_rank):
     """Blocks first .. last - 1; (N, C, P) logits, (N, P) maps, one sum per block."""
     _, num_classes, positions = student.shape
@@ -25,6 +23,7 @@ def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, sums
     labels = np.zeros(width, np.int64)
     boundaries = np.ones((settings.boundaries.shape[0], width), np.int32)
     factor, loss = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    places = np.zeros(width, np.int64)
     for block in range(first, last):
         n, start = block // per_image, block % per_image * width
         size = min(width, positions - start)
@@ -54,6 +53,10 @@ def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, sums
                 boundaries[i, :] = settings.boundaries[i]
             if with_rank:
                 boundaries[0, :size] = rank[n, start:stop]
+        if settings.kind == GIVEN:
+            for b in range(size):
+                places[b] = start + b
+            fill_groups(group, given, n, labels, places)
         block_loss(z, v, group, labels, boundaries, draws, settings, factor, loss)
         for c in range(num_classes):
             gradient[n, c, start:stop] = z[c, :size]
@@ -64,11 +67,12 @@ def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, sums
 
 
 _NO_MAP, _NO_LABELS, _NO_RANK = (np.zeros((1, 1), dtype) for dtype in (np.float32, np.int64, np.int32))
+_NO_GROUPS = np.zeros((1, 1, 1, 1), np.int8)
 
 
-def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: Optional[Tensor], scale: float,
-                      target: Optional[Tensor], rank: Optional[Tensor],
-                      settings: Settings) -> Tuple[Tensor, Tensor]:
+def loss_and_gradient(student: Tensor, teacher: Tensor, *, valid: Tensor, weight: Tensor | None, scale: float,
+                      target: Tensor | None, rank: Tensor | None, given: Tensor | None,
+                      settings: Settings) -> tuple[Tensor, Tensor]:
     """Sum of scale * weight * loss over valid positions, and its gradient.
 
     Args:
@@ -77,7 +81,8 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: O
         weight: (N, P) float32, or None.
         scale: factor of all.
         target: (N, P) int64 labels where the groups need them.
-        rank: (N, P) int32 boundary of each position where it is none for all.
+        rank: (N, P) int32 boundary of each position where it is not the same for all.
+        given: (N or 1, labels or 1, C, P or 1) int8 groups where the machine code does not form them.
         settings: see :class:`Settings`.
 
     Returns:
@@ -89,10 +94,10 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: O
     sums = np.zeros(pieces)
     arrays = [tensor.numpy() for tensor in (student, teacher, gradient, valid)]
     maps = [absent if tensor is None else tensor.numpy()
-            for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK))]
+            for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK), (given, _NO_GROUPS))]
 
     def work(first: int, last: int) -> None:
-        _blocks(*arrays, maps[0], np.float32(scale), maps[1], maps[2], sums, first, last, width, settings,
+        _blocks(*arrays, maps[0], np.float32(scale), *maps[1:], sums, first, last, width, settings,
                 weight is not None, target is not None, rank is not None)
 
     in_parallel(work, pieces)

@@ -2,6 +2,3 @@
 
 The first call on a machine compiles for about ten seconds; numba keeps the result on disk.
 """
-from .operators import READS_HALF, covers, cross_entropy, loss, upsamples
-
-__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'upsamples']

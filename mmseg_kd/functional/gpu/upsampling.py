@@ -12,19 +12,67 @@ So no two programs write to one place, there are no atomic additions, and every 
 same bits. Only the last row and column of a program are also its neighbour's first; these lie beside the gradient and
 are added at the end.
 """
-from typing import NamedTuple, Optional, Tuple
+from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .geometry import CELL_LIMIT, cells, outputs_of_a_cell, places
-from .settings import Settings
-from .tile import at_class, classes_of, tile_loss
-from .tiling import Tiling, upsampling_tiling
+from ..upsampled import axis
+from .same_resolution import given_strides
+from .tile import Settings, Tiling, at_class, classes_of, tile_loss, upsampling_tiling
 
 __all__ = ['Work', 'loss_and_gradient', 'upsamples', 'work_of']
+
+
+#: The most outputs along one axis between two neighbours of the small map.
+CELL_LIMIT = 64
+
+
+class _Cells(NamedTuple):
+    """The outputs of one axis, sorted by cell: cell ``i`` lies between the neighbours i and i + 1, from i = -1 on."""
+
+    first: Tensor  #: (small + 2,) int32, the first output of cell -1, 0, ...; the last entry is the number of outputs
+    share: Tensor  #: (size,) float32, how far an output is from the lower neighbour to the upper
+
+
+class _Places(NamedTuple):
+    """The neighbours of each output of one axis."""
+
+    lower: Tensor  #: (size,) int32
+    upper: Tensor  #: (size,) int32
+    share: Tensor  #: (size,) float32
+
+
+def _share(small: int, cell: np.ndarray, share: np.ndarray) -> np.ndarray:
+    # Beyond the border there is only one neighbour, the border.
+    return np.where(cell < 0, 1, np.where(cell == small - 1, 0, share)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _cells_of(small: int, size: int, align_corners: bool, device: torch.device) -> _Cells:
+    """For ``F.interpolate(mode='bilinear')`` from ``small`` to ``size``."""
+    outputs = axis(small, size, align_corners)
+    first = np.searchsorted(outputs.cell, np.arange(-1, small + 1)).astype(np.int32)
+    return _Cells(*(torch.from_numpy(table).to(device) for table in (first, _share(small, *outputs))))
+
+
+@lru_cache(maxsize=64)
+def _places_of(small: int, size: int, align_corners: bool, device: torch.device) -> _Places:
+    """As :func:`_cells_of`, output by output."""
+    outputs = axis(small, size, align_corners)
+    lower, upper = np.maximum(outputs.cell, 0), np.minimum(outputs.cell + 1, small - 1)
+    return _Places(*(torch.from_numpy(table).to(device)
+                    for table in (lower.astype(np.int32), upper.astype(np.int32), _share(small, *outputs))))
+
+
+@lru_cache(maxsize=64)
+def _outputs_of_a_cell(small: int, size: int, align_corners: bool) -> int:
+    """The most outputs that any cell has."""
+    return int(np.bincount(axis(small, size, align_corners).cell + 1).max())
 
 
 @triton.jit
@@ -78,16 +126,17 @@ def _write_row(row, border, g0, g1, c0, c1, stride_class, border_class, share, c
 
 
 @triton.jit
-def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weight, class_weight, target, rank, scale,
-            sums, rights, first_row, row_share, first_column, column_share, v_upper_row, v_lower_row, v_row_share,
-            v_left, v_right, v_column_share, height, width, out_height, out_width, groups, segments, common_rows,
-            common_columns, z_image, z_class, z_row, z_column, v_image, v_class, v_row, v_column,
-            temperature, w_between, w_a, w_b, ratio, keep, boundary,
-            NUM_CLASSES: tl.constexpr, KIND: tl.constexpr, SETS: tl.constexpr, HAS_ONE: tl.constexpr,
-            DIVERGENCE: tl.constexpr, LEADING: tl.constexpr, BY_RATIO: tl.constexpr, WITH_TEACHER: tl.constexpr,
-            ALIKE: tl.constexpr, WITH_WEIGHT: tl.constexpr, WITH_CLASS_WEIGHT: tl.constexpr,
-            WITH_TARGET: tl.constexpr, WITH_RANK: tl.constexpr, WITH_GRADIENT: tl.constexpr, HEAD: tl.constexpr,
-            TAIL: tl.constexpr, CELLS: tl.constexpr, PHASES: tl.constexpr, BANDS: tl.constexpr):
+def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weight, class_weight, target, rank, given,
+            w_within, scale, sums, rights, first_row, row_share, first_column, column_share, v_upper_row, v_lower_row,
+            v_row_share, v_left, v_right, v_column_share, height, width, out_height, out_width, groups, segments,
+            common_rows, common_columns, z_image, z_class, z_row, z_column, v_image, v_class, v_row, v_column,
+            given_image, given_label, given_class, given_position, temperature, w_between, w_a, w_b, ratio, keep,
+            boundary, NUM_CLASSES: tl.constexpr, KIND: tl.constexpr, SETS: tl.constexpr, HAS_ONE: tl.constexpr,
+            DIVERGENCE: tl.constexpr, LEADING: tl.constexpr, BY_RATIO: tl.constexpr, GROUPS: tl.constexpr,
+            WITH_TEACHER: tl.constexpr, ALIKE: tl.constexpr, WITH_WEIGHT: tl.constexpr,
+            WITH_CLASS_WEIGHT: tl.constexpr, WITH_TARGET: tl.constexpr, WITH_RANK: tl.constexpr,
+            WITH_GRADIENT: tl.constexpr, HEAD: tl.constexpr, TAIL: tl.constexpr, CELLS: tl.constexpr,
+            PHASES: tl.constexpr, BANDS: tl.constexpr):
     """BANDS bands of one segment of one image."""
     lanes: tl.constexpr = CELLS * PHASES
     segment = tl.program_id(0) % segments
@@ -137,9 +186,10 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
             factor = tl.where(tl.load(valid + at, mask=exists, other=0) != 0, tl.load(scale), 0.0)
             if WITH_WEIGHT:
                 factor = tl.where(factor != 0, factor * tl.load(weight + at, mask=exists, other=0), 0.0)
+            labelled = factor != 0
             labels = tl.full((lanes, ), -1, tl.int32)
             if WITH_TARGET:
-                labels = tl.load(target + at, mask=factor != 0, other=-1).to(tl.int32)
+                labels = tl.load(target + at, mask=labelled, other=-1).to(tl.int32)
             if WITH_CLASS_WEIGHT:
                 known = (labels >= 0) & (labels < NUM_CLASSES)
                 factor *= tl.load(class_weight + labels, mask=known, other=0)
@@ -164,12 +214,21 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
             z_target, v_target = factor, factor
             if WITH_TARGET and HAS_ONE:
                 z_target, v_target = at_class(z0, z1, c0, c1, labels), at_class(v0, v1, c0, c1, labels)
+            group0, group1 = c0, c1
+            if GROUPS > 0:
+                rows = given + n * given_image + (y * out_width + x)[None, :] * given_position
+                if WITH_TARGET:
+                    rows += tl.maximum(labels, 0)[None, :] * given_label
+                group0 = tl.load(rows + c0 * given_class, mask=read0, other=0).to(tl.int32)
+                group1 = tl.load(rows + c1 * given_class, mask=read1, other=0).to(tl.int32)
             loss, g0, g1, is_right = tile_loss(z0, z1, v0, v1, c0, c1, labels, z_target, v_target, boundaries, z0, z1,
-                                               factor, temperature, w_between, w_a, w_b, ratio, keep, boundary,
-                                               NUM_CLASSES, KIND, SETS, HAS_ONE, DIVERGENCE, LEADING, BY_RATIO)
+                                               group0, group1, w_within, factor, temperature, w_between, w_a, w_b,
+                                               ratio, keep, boundary, NUM_CLASSES, KIND, SETS, HAS_ONE, DIVERGENCE,
+                                               LEADING, BY_RATIO, GROUPS)
             # What does not count may hold anything.
             total += tl.where(counts, loss, 0.0).to(tl.float64)
-            number += (counts & is_right).to(tl.int32)
+            # A class of weight 0 is classified all the same.
+            number += (labelled & is_right).to(tl.int32)
             if WITH_GRADIENT:
                 g0, g1 = tl.where(counts[None, :], g0, 0.0), tl.where(counts[None, :], g1, 0.0)
                 upper0, upper1 = upper0 + above * g0, upper1 + above * g1
@@ -199,25 +258,26 @@ class Work(NamedTuple):
     bands: int  #: rows of cells of one program
 
 
-def work_of(num_classes: int, small: Tuple[int, int], size: Tuple[int, int], align_corners: bool) -> Work:
+def work_of(num_classes: int, small: tuple[int, int], size: tuple[int, int], align_corners: bool) -> Work:
     """For a student's map of (h, w) and labels of (H, W)."""
     tiling = upsampling_tiling(num_classes)
-    phases = triton.next_power_of_2(outputs_of_a_cell(small[1], size[1], align_corners))
+    phases = triton.next_power_of_2(_outputs_of_a_cell(small[1], size[1], align_corners))
     lanes = max(tiling.width, phases)
     # A program's last row is kept twice: 1 / bands of the small map, at most about a fiftieth of the large one.
     bands = max(1, -(-50 * small[0] * small[1] // (size[0] * size[1])))
     return Work(tiling._replace(width=lanes), lanes // phases, phases, min(bands, small[0] + 1))
 
 
-def upsamples(small: Tuple[int, int], size: Tuple[int, int], align_corners: bool) -> bool:
+def upsamples(small: tuple[int, int], size: tuple[int, int], align_corners: bool) -> bool:
     """Whether the kernel covers this geometry."""
-    return outputs_of_a_cell(small[1], size[1], align_corners) <= CELL_LIMIT
+    return _outputs_of_a_cell(small[1], size[1], align_corners) <= CELL_LIMIT
 
 
-def loss_and_gradient(student: Tensor, teacher: Optional[Tensor], size: Tuple[int, int],
-                      align_corners: Tuple[bool, bool], valid: Tensor, weight: Optional[Tensor],
-                      class_weight: Optional[Tensor], scale: Tensor, target: Optional[Tensor], rank: Optional[Tensor],
-                      settings: Settings, with_gradient: bool) -> Tuple[Tensor, Optional[Tensor], Tensor]:
+def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, int],
+                      align_corners: tuple[bool, bool], *, valid: Tensor, weight: Tensor | None,
+                      class_weight: Tensor | None, scale: Tensor, target: Tensor | None, rank: Tensor | None,
+                      given: Tensor | None, w_within: Tensor | None, settings: Settings,
+                      with_gradient: bool) -> tuple[Tensor, Tensor | None, Tensor]:
     """Sum of scale * weight * loss over valid positions, and its gradient with respect to the small logits.
 
     Args:
@@ -230,8 +290,10 @@ def loss_and_gradient(student: Tensor, teacher: Optional[Tensor], size: Tuple[in
         class_weight: (C,) float32 factor by label, or None.
         scale: float32 scalar, factor of all.
         target: (N, H, W) contiguous int64 labels where the loss needs them.
-        rank: (N, H, W) contiguous integers, the boundary of each position where it is none for all.
-        settings: see :class:`.settings.Settings`.
+        rank: (N, H, W) contiguous integers, the boundary of each position where it is not the same for all.
+        given: (N or 1, labels or 1, C, H W or 1) int8 groups where the kernel does not form them.
+        w_within: float32 weights of given groups.
+        settings: see :class:`.tile.Settings`.
         with_gradient: whether the gradient is wanted.
 
     Returns:
@@ -240,12 +302,12 @@ def loss_and_gradient(student: Tensor, teacher: Optional[Tensor], size: Tuple[in
     number, num_classes, height, width = student.shape
     device = student.device
     work = work_of(num_classes, (height, width), size, align_corners[0])
-    rows, columns = (cells(small, large, align_corners[0], device)
+    rows, columns = (_cells_of(small, large, align_corners[0], device)
                      for small, large in zip((height, width), size, strict=True))
     with_teacher = teacher is not None
     teacher = teacher if with_teacher else student
     alike = teacher.shape == student.shape and align_corners[0] == align_corners[1]
-    v_rows, v_columns = (places(small, large, align_corners[1], device)
+    v_rows, v_columns = (_places_of(small, large, align_corners[1], device)
                          for small, large in zip(teacher.shape[2:], size, strict=True))
     groups, segments = triton.cdiv(height + 1, work.bands), triton.cdiv(width + 1, work.cells)
     common_rows, common_columns = height // work.bands, width // work.cells
@@ -260,9 +322,11 @@ def loss_and_gradient(student: Tensor, teacher: Optional[Tensor], size: Tuple[in
     _kernel[(programs, )](
         student, teacher, gradient, shared_rows, shared_columns, valid.view(torch.uint8),
         scale if weight is None else weight, scale if class_weight is None else class_weight,
-        rights if target is None else target, rights if rank is None else rank, scale, sums, rights, *rows, *columns,
-        *v_rows, *v_columns, height, width, *size, groups, segments, common_rows, common_columns,
-        *student.stride(), *teacher.stride(), *settings.numbers, settings.boundary, **settings.constants,
+        rights if target is None else target, rights if rank is None else rank, rights if given is None else given,
+        scale if given is None else w_within, scale, sums, rights, *rows, *columns, *v_rows, *v_columns, height, width,
+        *size, groups, segments, common_rows, common_columns,
+        *student.stride(), *teacher.stride(), *given_strides(given), *settings.numbers,
+        settings.boundary, **settings.constants,
         WITH_TEACHER=with_teacher, ALIKE=alike, WITH_WEIGHT=weight is not None,
         WITH_CLASS_WEIGHT=class_weight is not None, WITH_TARGET=target is not None, WITH_RANK=rank is not None,
         WITH_GRADIENT=with_gradient, HEAD=work.tiling.head, TAIL=work.tiling.tail, CELLS=work.cells,

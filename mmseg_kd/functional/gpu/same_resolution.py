@@ -1,27 +1,23 @@
 """A loss of logits of one resolution, tile by tile."""
-from typing import Optional, Tuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .arithmetic import total_loss
-from .settings import Settings
-from .tile import classes_of, tile_loss
-from .tiling import same_resolution_tiling
+from .tile import Settings, classes_of, same_resolution_tiling, tile_loss
 
-__all__ = ['loss_and_gradient']
+__all__ = ['given_strides', 'loss_and_gradient']
 
 
 @triton.jit
-def _kernel(student, teacher, gradient, draws, valid, weight, target, rank, scale, sums, positions, tiles,
-            z_image, z_class, z_position, v_image, v_class, v_position, g_image, g_class, g_position,
-            temperature, w_between, w_a, w_b, ratio, keep, boundary,
-            NUM_CLASSES: tl.constexpr, KIND: tl.constexpr, SETS: tl.constexpr, HAS_ONE: tl.constexpr,
-            DIVERGENCE: tl.constexpr, LEADING: tl.constexpr, BY_RATIO: tl.constexpr, WITH_WEIGHT: tl.constexpr,
-            WITH_TARGET: tl.constexpr, WITH_RANK: tl.constexpr, WITH_DRAWS: tl.constexpr, WITH_GRADIENT: tl.constexpr,
-            HEAD: tl.constexpr, TAIL: tl.constexpr, WIDTH: tl.constexpr):
+def _kernel(student, teacher, gradient, draws, valid, weight, target, rank, given, w_within, scale, sums, positions,
+            tiles, z_image, z_class, z_position, v_image, v_class, v_position, g_image, g_class, g_position,
+            given_image, given_label, given_class, given_position, temperature, w_between, w_a, w_b, ratio, keep,
+            boundary, NUM_CLASSES: tl.constexpr, KIND: tl.constexpr, SETS: tl.constexpr, HAS_ONE: tl.constexpr,
+            DIVERGENCE: tl.constexpr, LEADING: tl.constexpr, BY_RATIO: tl.constexpr, GROUPS: tl.constexpr,
+            WITH_WEIGHT: tl.constexpr, WITH_TARGET: tl.constexpr, WITH_RANK: tl.constexpr, WITH_DRAWS: tl.constexpr,
+            WITH_GRADIENT: tl.constexpr, HEAD: tl.constexpr, TAIL: tl.constexpr, WIDTH: tl.constexpr):
     """One tile of WIDTH positions of one image: its sum of losses, and its gradient."""
     # What lies before an image may be more than 32 bits count.
     n = (tl.program_id(0) // tiles).to(tl.int64)
@@ -61,9 +57,16 @@ def _kernel(student, teacher, gradient, draws, valid, weight, target, rank, scal
     draw0, draw1 = z0, z1
     if WITH_DRAWS:
         draw0, draw1 = tl.load(draws + at0, mask=read0, other=1), tl.load(draws + at1, mask=read1, other=1)
-    loss, g0, g1, _ = tile_loss(z0, z1, v0, v1, c0, c1, labels, z_target, v_target, boundaries, draw0, draw1, factor,
-                                temperature, w_between, w_a, w_b, ratio, keep, boundary, NUM_CLASSES, KIND, SETS,
-                                HAS_ONE, DIVERGENCE, LEADING, BY_RATIO)
+    group0, group1 = c0, c1
+    if GROUPS > 0:
+        rows = given + n * given_image + p[None, :] * given_position
+        if WITH_TARGET:
+            rows += tl.maximum(labels, 0)[None, :] * given_label
+        group0 = tl.load(rows + c0 * given_class, mask=read0, other=0).to(tl.int32)
+        group1 = tl.load(rows + c1 * given_class, mask=read1, other=0).to(tl.int32)
+    loss, g0, g1, _ = tile_loss(z0, z1, v0, v1, c0, c1, labels, z_target, v_target, boundaries, draw0, draw1, group0,
+                                group1, w_within, factor, temperature, w_between, w_a, w_b, ratio, keep, boundary,
+                                NUM_CLASSES, KIND, SETS, HAS_ONE, DIVERGENCE, LEADING, BY_RATIO, GROUPS)
     tl.store(sums + tl.program_id(0), total_loss(loss))
     if WITH_GRADIENT:
         kind = gradient.dtype.element_ty
@@ -71,9 +74,16 @@ def _kernel(student, teacher, gradient, draws, valid, weight, target, rank, scal
         tl.store(gradient + at1, g1.to(kind), mask=exists[None, :] & (c1 < NUM_CLASSES))
 
 
-def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: Optional[Tensor], scale: Tensor,
-                      target: Optional[Tensor], rank: Optional[Tensor], settings: Settings,
-                      with_gradient: bool) -> Tuple[Tensor, Optional[Tensor]]:
+def given_strides(given: Tensor | None) -> tuple[int, int, int, int]:
+    """Of groups that are given: 0 along what is the same for all."""
+    if given is None:
+        return 0, 0, 0, 0
+    return tuple(0 if size == 1 else stride for size, stride in zip(given.shape, given.stride(), strict=True))
+
+
+def loss_and_gradient(student: Tensor, teacher: Tensor, *, valid: Tensor, weight: Tensor | None, scale: Tensor,
+                      target: Tensor | None, rank: Tensor | None, given: Tensor | None, w_within: Tensor | None,
+                      settings: Settings, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Sum of scale * weight * loss over valid positions, and its gradient.
 
     Args:
@@ -82,8 +92,10 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: O
         weight: (N, P) contiguous float32, or None.
         scale: float32 scalar, factor of all.
         target: (N, P) contiguous int64 labels where the groups need them.
-        rank: (N, P) contiguous integers, the boundary of each position where it is none for all.
-        settings: see :class:`.settings.Settings`.
+        rank: (N, P) contiguous integers, the boundary of each position where it is not the same for all.
+        given: (N or 1, labels or 1, C, P or 1) int8 groups where the kernel does not form them.
+        w_within: float32 weights of given groups.
+        settings: see :class:`.tile.Settings`.
         with_gradient: whether the gradient is wanted.
 
     Returns:
@@ -105,8 +117,9 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, valid: Tensor, weight: O
     _kernel[(number * tiles, )](
         student, teacher, places if gradient is None else gradient, places if draws is None else draws,
         valid.view(torch.uint8), scale if weight is None else weight, valid if target is None else target,
-        valid if rank is None else rank, scale, sums, positions, tiles,
-        *student.stride(), *teacher.stride(), *places.stride(), *settings.numbers, settings.boundary,
+        valid if rank is None else rank, valid if given is None else given, scale if given is None else w_within, scale,
+        sums, positions, tiles, *student.stride(), *teacher.stride(), *places.stride(), *given_strides(given),
+        *settings.numbers, settings.boundary,
         **settings.constants, WITH_WEIGHT=weight is not None, WITH_TARGET=target is not None,
         WITH_RANK=rank is not None, WITH_DRAWS=draws is not None, WITH_GRADIENT=with_gradient,
         HEAD=head, TAIL=tail, WIDTH=width, num_warps=warps)

@@ -4,6 +4,3 @@ They compute what the CPU's do (:mod:`..cpu`), for float32, bfloat16 and float16
 have been compared with the plain forms in Triton's interpreter and compiled for sm_80 and sm_90, and have **not yet
 run on a GPU**.
 """
-from .operators import READS_HALF, covers, cross_entropy, loss, runs_on, upsamples
-
-__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'runs_on', 'upsamples']

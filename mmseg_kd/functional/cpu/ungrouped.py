@@ -1,13 +1,12 @@
-"""BinaryKL and BinaryKL-Norm of a block of positions: value and gradient from one visit to the logits."""
+"""The losses without groups, of a block of positions: value and gradient from one visit to the logits."""
 import numpy as np
 
-from .arithmetic import exp, jit, log1p_of_exp
-from .counting import count_positions
+from .arithmetic import count_positions, exp, jit, log, log1p_of_exp
 
-__all__ = ['binary_kl_block', 'binary_kl_norm_block']
+__all__ = ['binary_kl_block', 'binary_kl_norm_block', 'cross_entropy_block']
 
 _f = np.float32
-_ZERO, _HALF, _ONE, _TWO, _LN_2 = _f(0), _f(.5), _f(1), _f(2), _f(0.69314718056)
+_ZERO, _HALF, _ONE, _TWO, _LN_2, _LOWEST = _f(0), _f(.5), _f(1), _f(2), _f(0.69314718056), _f(-np.inf)
 _SMALL = _f(.4)
 # Taylor series in x^2 of log(cosh x) / x^2 and of tanh(x) / x
 _C2, _C4, _C6, _C8, _C10 = (_f(c) for c in (1 / 2, -1 / 12, 1 / 45, -17 / 2520, 31 / 14175))
@@ -16,8 +15,7 @@ _T3, _T5, _T7, _T9, _T11 = (_f(c) for c in (-1 / 3, 2 / 15, -17 / 315, 62 / 2835
 
 @jit
 def binary_kl_norm_block(student, teacher, temperature, factor, loss):
-    """As :func:`mmseg_kd.functional.binary_kl_norm_loss`; arguments as for :func:`.grouped.grouped_block`.
-    """
+    """As :func:`mmseg_kd.functional.binary_kl_norm_loss`; arguments as for :func:`.grouped.grouped_block`."""
     num_classes, width = student.shape
     half_per_t = _HALF / temperature
     difference, small = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -73,3 +71,42 @@ def binary_kl_block(student, teacher, temperature, factor, loss):
 def _logistic(x):
     e = exp(-abs(x))
     return (e if x < _ZERO else _ONE) / (_ONE + e)
+
+
+@jit
+def cross_entropy_block(logits, target, factor, loss):
+    """factor * -log softmax(logits)[target]; (C, B) ``logits`` become the gradient, (B,) ``loss`` the value.
+
+    Returns:
+        How many positions have their largest logit at the target, whatever their factor; a label of -1 has none.
+    """
+    num_classes, width = logits.shape
+    lead, total = np.full(width, _LOWEST, np.float32), np.zeros(width, np.float32)
+    best, at_target = np.zeros(width, np.int32), np.zeros(width, np.float32)
+    for c in range(num_classes):
+        for b in range(width):
+            best[b] = c if logits[c, b] > lead[b] else best[b]
+        for b in range(width):
+            lead[b] = logits[c, b] if logits[c, b] > lead[b] else lead[b]
+    for c in range(num_classes):
+        for b in range(width):
+            logits[c, b] -= lead[b]
+        for b in range(width):
+            at_target[b] = logits[c, b] if target[b] == c else at_target[b]
+        for b in range(width):
+            # The untouched logit joins, so that one that is not a number is not lost in exp.
+            total[b] += exp(logits[c, b]) + _ZERO * logits[c, b]
+        for b in range(width):
+            logits[c, b] = exp(logits[c, b])
+    for b in range(width):
+        loss[b] = factor[b] * (log(total[b]) - at_target[b]) if factor[b] != _ZERO else _ZERO
+    for b in range(width):
+        total[b] = factor[b] / total[b] + _ZERO * loss[b]
+    for c in range(num_classes):
+        for b in range(width):
+            value = logits[c, b] * total[b] - (factor[b] if target[b] == c else _ZERO)
+            logits[c, b] = value if factor[b] != _ZERO else _ZERO
+    correct = 0
+    for b in range(width):
+        correct += 1 if best[b] == target[b] else 0
+    return correct

@@ -1,5 +1,5 @@
 """An operator that computes value and gradient together, as a node of autograd's graph."""
-from typing import Callable, Optional, Tuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -41,8 +41,8 @@ def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
 
 
 def with_gradient(student: Tensor,
-                  compute: Callable[[], Tuple[Tensor, Tensor]],
-                  plain: Optional[Callable[[], Tensor]],
+                  compute: Callable[[], tuple[Tensor, Tensor]],
+                  plain: Callable[[], Tensor] | None,
                   scaled: Callable[[Tensor, Tensor], Tensor] = _scaled) -> Tensor:
     """The value of ``compute()``, whose gradient with respect to ``student`` is the second thing that it returns.
 

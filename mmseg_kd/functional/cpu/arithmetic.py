@@ -1,11 +1,18 @@
-"""exp and log in float32 that numba turns into vector instructions; the C library's are scalar there."""
+"""What the blocks of all losses are made of: exp and log in float32 that numba turns into vector instructions (the C
+library's are scalar there), the summand of a divergence, and how much each position counts.
+
+The loops here and in the other files are short and touch few arrays each: LLVM makes vector instructions of a loop only
+where it can tell at run time, with few comparisons, that its arrays do not overlap.
+"""
+import math
+
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ['exp', 'inlined', 'jit', 'log', 'log1p_of_exp']
+__all__ = ['count_positions', 'exp', 'inlined', 'jit', 'kl_term', 'log', 'log1p_of_exp']
 
 # A product may be fused with a sum; nothing else may be reordered, or the rounding below would be optimised away.
 jit = numba.njit(fastmath={'contract'}, nogil=True, cache=True, error_model='numpy')
@@ -59,6 +66,9 @@ _SQRT_2 = _f(1.41421356237)
 # 2 atanh(s) = log((1 + s) / (1 - s)).
 _E2, _E3, _E4, _E5, _E6, _E7 = (_f(1 / n) for n in (2, 6, 24, 120, 720, 5040))
 _L3, _L5, _L7, _L9, _L11, _L13 = (_f(2 / n) for n in (3, 5, 7, 9, 11, 13))
+# d - 1 + e^-d = d^2 / 2! - d^3 / 3! + ...
+_NEAR = _f(.75)
+_S2, _S3, _S4, _S5, _S6, _S7, _S8, _S9 = (_f((-1)**n / math.factorial(n)) for n in range(2, 10))
 
 
 @inlined
@@ -96,3 +106,28 @@ def log1p_of_exp(x):
     tail = ((((_L13 * square + _L11) * square + _L9) * square + _L7) * square + _L5) * square + _L3
     return tail * (square * s) + (s + s)
 
+
+@inlined
+def kl_term(p, q, d):
+    """p d - p + q for d = log(p / q), never negative; by its series where the three would cancel."""
+    near = d * d * (_S2 + d * (_S3 + d * (_S4 + d * (_S5 + d * (_S6 + d * (_S7 + d * (_S8 + d * _S9)))))))
+    far = p * d + (q - p)
+    return p * near if abs(d) < _NEAR else far
+
+
+@jit
+def count_positions(gradient, loss, factor, of_loss, of_gradient):
+    """Multiply (B,) ``loss`` with factor * of_loss and (C, B) ``gradient`` with factor * of_gradient.
+
+    Where the factor is 0 both are 0, whatever they hold.
+    """
+    num_classes, width = gradient.shape
+    scale = np.empty(width, np.float32)
+    for b in range(width):
+        loss[b] = of_loss * factor[b] * loss[b] if factor[b] != _ZERO else _ZERO
+    for b in range(width):
+        # A loss that is not a number has a gradient that is none: nobody shall step on it unseen.
+        scale[b] = of_gradient * factor[b] + _ZERO * loss[b]
+    for c in range(num_classes):
+        for b in range(width):
+            gradient[c, b] = gradient[c, b] * scale[b] if factor[b] != _ZERO else _ZERO

@@ -1,30 +1,29 @@
-"""The loss of one block of positions, whichever loss it is, and what it needs to know."""
+"""The loss of one block of positions, whichever loss it is; and blocks shared between threads."""
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from ..kinds import BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, TARGET
 from .arithmetic import jit
-from .binary import binary_kl_block, binary_kl_norm_block
-from .cross_entropy import cross_entropy_block
-from .grouped import grouped_block
-from .groups import TARGET, assign_groups
-from .one_set import one_set_block
-from .two_sets import two_sets_block
+from .grouped import assign_groups, grouped_block, one_set_block, two_sets_block
+from .ungrouped import binary_kl_block, binary_kl_norm_block, cross_entropy_block
 
-__all__ = ['BINARY_KL', 'BINARY_KL_NORM', 'CROSS_ENTROPY', 'Settings', 'block_loss', 'block_width']
-
-#: Values of ``Settings.kind`` beyond those of :mod:`.groups`.
-BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY = 4, 5, 6
+__all__ = ['Settings', 'block_loss', 'block_width', 'in_parallel']
 
 
 class Settings(NamedTuple):
-    """What the machine code reads; see :func:`.groups.assign_groups` and :func:`.grouped.grouped_block`."""
+    """What the machine code reads; see :func:`.grouped.assign_groups` and :func:`.grouped.grouped_block`."""
 
     kind: int
     temperature: np.float32
     num_groups: int
     w_between: np.float32
-    w_within: np.ndarray  #: (3,) float32
+    w_within: np.ndarray  #: float32, one for each group, and at least 3
     forward: np.float32
     reverse: np.float32
     boundaries: np.ndarray  #: (1 or 2,) int32
@@ -66,3 +65,23 @@ def block_loss(student, teacher, group, target, boundaries, draws, settings, fac
         grouped_block(student, teacher, group, settings.num_groups, settings.temperature, settings.w_between,
                       settings.w_within, settings.forward, settings.reverse, factor, loss)
     return 0
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    # A forked child has the parent's pool without its threads; the process number makes it one of its own.
+    return ThreadPoolExecutor(threads, thread_name_prefix='mmseg_kd')
+
+
+def in_parallel(work: Callable[[int, int], None], pieces: int) -> None:
+    """Call ``work(first, last)`` until 0 .. pieces - 1 are done; it releases the GIL and writes only to its pieces."""
+    threads = min(torch.get_num_threads(), pieces)
+    if threads <= 1:
+        work(0, pieces)
+        return
+    # More shares than threads: a busy core takes fewer.
+    shares = min(pieces, 4 * threads)
+    bounds = [pieces * share // shares for share in range(shares + 1)]
+    pool = _pool(os.getpid(), threads)
+    for future in [pool.submit(work, *pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]:
+        future.result()
