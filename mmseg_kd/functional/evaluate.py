@@ -269,7 +269,7 @@ def gpu_operators() -> ModuleType | None:
 
 def _gpu_operators_on(device: torch.device) -> ModuleType | None:
     if device.type == 'cpu' and os.environ.get('TRITON_INTERPRET') != '1':
-        raise ValueError(f"{_SWITCH}='triton' takes tensors on the CPU only through Triton's interpreter: set "
-                         'TRITON_INTERPRET=1 before the process starts, or leave the choice at \'auto\'')
+        raise ValueError(f"{_SWITCH}='triton' takes tensors on the CPU through Triton's interpreter, nowhere else: "
+                         'set TRITON_INTERPRET=1 before the process starts, or leave the choice at \'auto\'')
     operators = gpu_operators()
     return operators if operators is not None and operators.runs_on(device) else None

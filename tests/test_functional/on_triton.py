@@ -14,9 +14,9 @@ def moved(*tensors):
 @pytest.fixture(autouse=True)
 def triton_kernels(monkeypatch):
     """The losses' operators are the Triton kernels, and that is seen: how often they ran."""
-    from mmseg_kd.functional.kernels import dispatch
+    from mmseg_kd.functional import evaluate
     monkeypatch.setenv('MMSEG_KD_KERNELS', 'triton')
-    operators, calls = dispatch.gpu_operators(), []
+    operators, calls = evaluate.gpu_operators(), []
     for name in ('loss', 'cross_entropy'):
         function = getattr(operators, name)
         monkeypatch.setattr(

@@ -6,9 +6,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmseg_kd.functional import Upsampled, cwd_loss, dgkd_loss, dkd_loss
-from mmseg_kd.functional.joined import joined_batch
-from mmseg_kd.functional.kernels import channelwise, coupling, parts
+from mmseg_kd.functional import Upsampled, coupling, cwd, cwd_loss, dgkd_loss, dkd_loss, upsampled
+from mmseg_kd.functional.evaluate import joined_batch
 
 SIZE = 20, 28
 LOSSES = dict(cwd=cwd_loss, dgkd=dgkd_loss, dgkd_capped=functools.partial(dgkd_loss, cap=.5, beta=2., epsilon=-6.))
@@ -54,7 +53,7 @@ def compare(got, expected):
 def blocks(monkeypatch):
     """The shapes that the operators' inner steps worked on."""
     seen = []
-    for module, name in ((channelwise, '_of_channels'), (coupling, '_of_positions')):
+    for module, name in ((cwd, '_of_channels'), (coupling, '_of_positions')):
         inner = getattr(module, name)
         monkeypatch.setattr(module, name, lambda z, *args, inner=inner: seen.append(tuple(z.shape)) or inner(z, *args))
     return seen
@@ -66,7 +65,7 @@ def blocks(monkeypatch):
 @pytest.mark.parametrize('temperature', [.5, 4.])
 def test_as_the_plain_form_in_float64(loss, together, with_weight, temperature, blocks, monkeypatch):
     positions = SIZE[0] * SIZE[1]
-    monkeypatch.setitem(parts.TOGETHER, 'cpu', together * positions)
+    monkeypatch.setitem(upsampled.TOGETHER, 'cpu', together * positions)
     student, teacher, target, weight = problem()
     weight = weight if with_weight else None
     for reduction in ('mean', 'sum'):

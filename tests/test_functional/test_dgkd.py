@@ -5,7 +5,8 @@ from loss_cases import NUM_CLASSES, labels, logits, maps
 from torch.testing import assert_close
 
 from mmseg_kd.functional import dgkd_diagnostics, dgkd_loss, dkd_loss
-from mmseg_kd.functional.dgkd import dgkd_map, part_gradients
+from mmseg_kd.functional.coupling import CouplingSettings, part_gradients
+from mmseg_kd.functional.dgkd import dgkd_map
 
 ALL = dict(alpha=1., beta=1., temperature=4.)
 
@@ -67,7 +68,7 @@ def test_the_mean_of_the_term_is_minus_epsilon_at_any_number_of_positions(dtype)
         student, teacher, target = (logits(1, NUM_CLASSES, positions, dtype=dtype),
                                     logits(1, NUM_CLASSES, positions, seed=1, dtype=dtype), labels(1, positions))
         target[0, 1:positions // 2] = 255
-        terms = dgkd_map(student, teacher, target, target != 255, epsilon=6., **ALL)
+        terms = dgkd_map(student, teacher, target, target != 255, CouplingSettings(epsilon=6., **ALL))
         assert terms.coupling[target != 255].mean().item() == pytest.approx(-6., rel=1e-5)
         assert (terms.coupling[target == 255] == 0).all()
         if dtype == torch.float64:

@@ -6,7 +6,7 @@ from loss_cases import FAMILY, NUM_CLASSES, each_loss, each_variant, labels, log
 from torch.testing import assert_close
 
 from mmseg_kd import functional
-from mmseg_kd.functional.binary_kl_norm import log_cosh
+from mmseg_kd.functional.binary import log_cosh
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 

@@ -15,8 +15,7 @@ from mmseg_kd.functional import (
     kd_loss,
     stochastic_gdkd_loss,
 )
-from mmseg_kd.functional.dkd import dkd_map
-from mmseg_kd.functional.grouping import by_rank, target_and_rest
+from mmseg_kd.functional.grouped import GroupedLoss, TargetAndRest, by_rank, target_and_rest
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 
@@ -156,7 +155,7 @@ def test_any_groups_re_add_to_kd(seed, num_classes, groups, temperature):
 def test_dkd_parts_re_add_to_kd():
     """KD = TCKD + (1 - p^v_target) NCKD, eq. 5 of DKD."""
     student, teacher, target = maps(None)
-    parts = dkd_map(student, teacher, target, alpha=1., beta=8., temperature=4.)
+    parts = GroupedLoss(TargetAndRest(), 1., (0., 8.), 4.).parts(student, teacher, target)
     other = 1 - (teacher / 4.).softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
     assert_close(parts.between + other * parts.within[1], kd_loss(student, teacher, reduction='none'))
     assert_close(parts.total, parts.between + 8 * parts.within[1])

@@ -8,8 +8,7 @@ import torch
 from loss_cases import VARIANTS
 from torch.testing import assert_close
 
-from mmseg_kd.functional import gdkd_loss, kd_loss, kernels
-from mmseg_kd.functional.kernels import dispatch
+from mmseg_kd.functional import ByLabel, ByRank, OneGroup, RandomPart, TargetAndRest, evaluate, gdkd_loss, kd_loss
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 
@@ -23,7 +22,7 @@ each_case = pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 @pytest.fixture
 def calls(monkeypatch):
     """How often an operator ran."""
-    operators, calls = dispatch.cpu_operators(), []
+    operators, calls = evaluate.cpu_operators(), []
     loss = operators.loss
     monkeypatch.setattr(operators, 'loss', lambda *args: calls.append(args[-2]) or loss(*args))
     return calls
@@ -241,6 +240,7 @@ def test_numba_is_not_imported_before_it_is_needed():
     assert done.stdout.strip() == 'False', done.stderr
 
 
-def test_what_a_spec_needs():
-    assert [kernels.LossSpec(kind, 1.).needs_target for kind in ('all', 'target', 'rank', 'random', 'binary')] == [
-        False, True, False, True, False]
+def test_which_groups_need_labels():
+    groups = (OneGroup(), TargetAndRest(), ByRank((2, )), ByRank((2, ), of_label=(1, 2)), RandomPart(.5),
+              ByLabel(((0, 1), )))
+    assert [each.needs_target for each in groups] == [False, True, False, True, True, True]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from loss_cases import FAMILY, NUM_CLASSES, VARIANTS, each_variant, labels, logits, value_and_gradient
 
-from mmseg_kd.functional.stochastic_gdkd import random_groups, stochastic_gdkd_loss
+from mmseg_kd.functional import stochastic_gdkd_loss
+from mmseg_kd.functional.grouped import random_groups
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 

@@ -4,11 +4,11 @@ import torch
 from loss_cases import logits
 from torch.testing import assert_close
 
-from mmseg_kd.functional import dist_loss, grouped_kl, k_by_mass, k_by_ratio
-from mmseg_kd.functional.grouping import by_rank
-from mmseg_kd.functional.reduce import reduce_map, valid_positions
-from mmseg_kd.functional.standardize import standardized_kl, z_score
-from mmseg_kd.functional.stochastic_gdkd import random_groups
+from mmseg_kd.functional import ByRank, GroupedLoss, OneGroup, dist_loss, grouped_kl, k_by_mass, k_by_ratio
+from mmseg_kd.functional.checks import valid_positions
+from mmseg_kd.functional.evaluate import reduce_map
+from mmseg_kd.functional.grouped import by_rank, random_groups
+from mmseg_kd.functional.standardize import z_score
 
 
 def test_ranks_of_equal_logits_follow_the_classes():
@@ -76,9 +76,8 @@ def test_equal_members_have_no_spread_though_their_mean_is_rounded():
 def test_parts_of_a_standardised_loss():
     """Group by group the masses stay those of the logits; as a whole they are those of the z-scores."""
     student, teacher = (logits(2, 6, seed=seed) for seed in (0, 1))
-    groups = by_rank(teacher, [2])
     plain, whole, group, rest = (
-        standardized_kl(student, teacher, groups, 2, standardize=mode, w_between=3., w_within=(1., 2.))
+        GroupedLoss(ByRank((2, )), 3., (1., 2.), standardize=mode).parts(student, teacher)
         for mode in (None, 'whole', 'group', 'rest'))
     for parts in (plain, whole, group, rest):
         assert_close(parts.total, 3 * parts.between + parts.within[0] + 2 * parts.within[1])
@@ -145,7 +144,7 @@ def test_the_core_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match='`w_within` must hold one weight for each of 1 groups, got 2'):
         grouped_kl(x, x, groups, 1, w_within=(1., 2.))
     with pytest.raises(ValueError, match='`standardize` must be'):
-        standardized_kl(x, x, groups, 1, standardize='all')
+        GroupedLoss(OneGroup(), standardize='all').parts(x, x)
     with pytest.raises(ValueError, match='`reduction` must be'):
         reduce_map(x[0], torch.ones(3, dtype=torch.bool), reduction='batchmean')
 

@@ -7,28 +7,43 @@ from test_kernels import problem
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmseg_kd.functional import Upsampled, cross_entropy, dkd_loss, gdkd_loss
-from mmseg_kd.functional.kernels import LossSpec, dispatch
-from mmseg_kd.functional.kernels.trial import Variant, passes_trial
+from mmseg_kd.functional import (
+    ByClass,
+    ByRank,
+    GroupedLoss,
+    OneGroup,
+    RandomPart,
+    TargetAndRest,
+    Upsampled,
+    cross_entropy,
+    dkd_loss,
+    evaluate,
+    gdkd_loss,
+)
+from mmseg_kd.functional.binary import BinaryKL, BinaryKLNorm
+from mmseg_kd.functional.kinds import CrossEntropy
+from mmseg_kd.functional.trial import Variant, passes_trial
 
 SPECS = [
-    LossSpec('all', 4.), LossSpec('target', 4., 1., (0., 8.)), LossSpec('rank', 1., 1., (2., 8.), 'both', (5, )),
-    LossSpec('rank', 2., 1., (2., 8.), 'reverse', (3, ), 'worst'),
-    LossSpec('rank', 2., .5, (0., 1., 3.), 'forward', (1, 4)),
-    LossSpec('rank', 1., 1., (1., 1.), 'forward', (6, ), 'best', 1.5),
-    LossSpec('random', 4., 1., (0., 0., 8.), keep=.5),
-    LossSpec('binary', 2.), LossSpec('binary_norm', 2.), LossSpec('cross_entropy', 1.)]
-each_spec = pytest.mark.parametrize('spec', SPECS, ids=lambda spec: f'{spec.kind}-{spec.divergence}-{spec.boundaries}')
+    GroupedLoss(OneGroup(), temperature=4.), GroupedLoss(TargetAndRest(), 1., (0., 8.), 4.),
+    GroupedLoss(ByRank((5, )), 1., (2., 8.), 1., 'both'),
+    GroupedLoss(ByRank((3, ), 'worst'), 1., (2., 8.), 2., 'reverse'),
+    GroupedLoss(ByRank((1, 4)), .5, (0., 1., 3.), 2.), GroupedLoss(ByRank((6, ), ratio=1.5), 1., (1., 1.), 1.),
+    GroupedLoss(ByRank((5, ), of_label=(1, 2, 3, 4, 5, 4, 3)), 1., (2., 8.), 1.),
+    GroupedLoss(RandomPart(.5), 1., (0., 0., 8.), 4.),
+    GroupedLoss(ByClass((0, 0, 1, 2, 2, 1, 3)), .5, (1., 2., 3., 4.), 2., 'both'),
+    BinaryKL(2.), BinaryKLNorm(2.), CrossEntropy()]
+each_spec = pytest.mark.parametrize('spec', SPECS, ids=repr)
 
 
 def variant(upsamples=True, student=torch.float32, **settings):
     return Variant(**{**dict(device=torch.device('cpu'), num_classes=7, student=student, teacher=student,
-                             upsamples=upsamples, with_weight=False, with_rank=False), **settings})
+                             upsamples=upsamples, with_weight=False), **settings})
 
 
 def broken(**changes):
     """The CPU's operators with something changed."""
-    operators, module = dispatch.cpu_operators(), types.ModuleType('changed')
+    operators, module = evaluate.cpu_operators(), types.ModuleType('changed')
     vars(module).update({name: getattr(operators, name) for name in operators.__all__} | changes)
     return module
 
@@ -42,14 +57,13 @@ def fresh():
 
 @pytest.mark.parametrize('spec,upsamples', [
     (spec, upsamples) for spec in SPECS for upsamples in (False, True)
-    if (spec.kind, upsamples) not in (('cross_entropy', False), ('random', True))])  # for which there are no operators
+    # For the others there are no operators.
+    if not (isinstance(spec, CrossEntropy) and not upsamples or 'RandomPart' in repr(spec) and upsamples)])
 @pytest.mark.filterwarnings('error')
 def test_what_is_right_passes(spec, upsamples):
-    with_weight = spec.kind != 'cross_entropy'
+    with_weight = not isinstance(spec, CrossEntropy)
     before = torch.get_rng_state()
-    assert passes_trial(dispatch.cpu_operators(), spec, variant(upsamples, with_weight=with_weight))
-    if len(spec.boundaries) == 1 and not spec.ratio:
-        assert passes_trial(dispatch.cpu_operators(), spec, variant(upsamples, with_rank=True))
+    assert passes_trial(evaluate.cpu_operators(), spec, variant(upsamples, with_weight=with_weight))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -58,21 +72,22 @@ def test_triton_kernels_pass(spec):
     pytest.importorskip('triton', reason='Triton is not installed (it is part of the extra "dev" on Linux)')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     for student in (torch.float32, torch.bfloat16):
-        assert passes_trial(dispatch.gpu_operators(), spec, variant(spec.kind != 'random', student, device=device))
+        asked = variant('RandomPart' not in repr(spec), student, device=device)
+        assert passes_trial(evaluate.gpu_operators(), spec, asked)
 
 
 def _wrong_value(*args):
-    return dispatch.cpu_operators().loss(*args) * 1.001
+    return evaluate.cpu_operators().loss(*args) * 1.001
 
 
-def _wrong_gradient(student, *args):
-    leaf = getattr(student, 'logits', student)
-    value = dispatch.cpu_operators().loss(student, *args)
+def _wrong_gradient(loss, inputs, *args):
+    leaf = getattr(inputs.student, 'logits', inputs.student)
+    value = evaluate.cpu_operators().loss(loss, inputs, *args)
     return value + 1e-3 * (leaf - leaf.detach()).square().sum() + 1e-3 * (leaf - leaf.detach()).sum()
 
 
 def _not_a_number(*args):
-    return dispatch.cpu_operators().loss(*args) * torch.nan
+    return evaluate.cpu_operators().loss(*args) * torch.nan
 
 
 def _no_memory(*args):
@@ -82,10 +97,10 @@ def _no_memory(*args):
 @pytest.mark.parametrize('loss,message', [
     (_wrong_value, 'differs from the plain form by 1.0e-03'), (_wrong_gradient, 'differs from the plain form by'),
     (_not_a_number, 'differs from the plain form by inf'), (_no_memory, 'raised RuntimeError.*shared memory')])
-@pytest.mark.parametrize('spec', SPECS[:3], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize('spec', SPECS[:3], ids=repr)
 def test_what_is_wrong_is_refused_once(loss, message, spec):
     operators = broken(loss=loss)
-    with pytest.warns(UserWarning, match=f'the fast form of a loss is off: on cpu it {message}.*LossSpec.*report'):
+    with pytest.warns(UserWarning, match=f'the fast form of a loss is off: on cpu it {message}.*GroupedLoss.*report'):
         assert not passes_trial(operators, spec, variant())
     assert not passes_trial(operators, spec, variant())  # and says nothing more
 
@@ -93,9 +108,11 @@ def test_what_is_wrong_is_refused_once(loss, message, spec):
 def test_a_loss_goes_on_by_its_plain_form(monkeypatch):
     student, teacher, target, weight = problem(7, (2, 5, 17))
     expected = [loss(student.double(), teacher.double(), target, weight) for loss in (dkd_loss, gdkd_loss)]
-    monkeypatch.setattr(dispatch, 'operators_for', lambda *_: broken(loss=_wrong_value))
+    good = broken()
+    operators = broken(loss=lambda *args: good.loss(*args) * 1.001)
+    monkeypatch.setattr(evaluate, 'cpu_operators', lambda: operators)
     assert dkd_loss(student, teacher, target, weight).double() / expected[0] == pytest.approx(1.001)
-    monkeypatch.setattr(dispatch, 'is_on_trial', lambda device: True)
+    monkeypatch.setattr(evaluate, 'is_on_trial', lambda device: True)
     with pytest.warns(UserWarning, match='the fast form of a loss is off'):
         got = [loss(student, teacher, target, weight) for loss in (dkd_loss, gdkd_loss)]
     assert_close([value.double() for value in got], expected, rtol=1e-5, atol=0)
@@ -107,13 +124,14 @@ def test_a_loss_goes_on_by_its_plain_form(monkeypatch):
 def test_so_does_the_supervised_loss(monkeypatch):
     student, _, target, _ = problem(7, (2, 5, 17))
     target = F.interpolate(target[:, None].float(), (10, 34))[:, 0].long()
-    monkeypatch.setattr(cross_entropy, 'operators_for', lambda *_: broken(cross_entropy=_no_memory))
-    monkeypatch.setattr(dispatch, 'is_on_trial', lambda device: True)
-    with pytest.warns(UserWarning, match='raised RuntimeError.*cross_entropy'):
+    operators = broken(cross_entropy=_no_memory)
+    monkeypatch.setattr(evaluate, 'cpu_operators', lambda: operators)
+    monkeypatch.setattr(evaluate, 'is_on_trial', lambda device: True)
+    with pytest.warns(UserWarning, match='raised RuntimeError.*CrossEntropy'):
         total, _ = cross_entropy.cross_entropy_sum(Upsampled(student, (10, 34)), target)
     full = F.interpolate(student, (10, 34), mode='bilinear')
     assert_close(total, F.cross_entropy(full, target, ignore_index=255, reduction='sum'))
 
 
 def test_the_cpu_needs_no_trial():
-    assert not dispatch.is_on_trial(torch.device('cpu'))
+    assert not evaluate.is_on_trial(torch.device('cpu'))

@@ -6,8 +6,7 @@ from test_extremes import _leading
 from test_kernels import CASES, by_operator, compare, each_case, problem, second_derivative, settings_for
 from torch.testing import assert_close
 
-from mmseg_kd.functional import binary_kl_loss, dkd_loss, gdkd3_loss, gdkd_loss, kd_loss
-from mmseg_kd.functional.kernels import dispatch
+from mmseg_kd.functional import binary_kl_loss, dkd_loss, evaluate, gdkd3_loss, gdkd_loss, kd_loss
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 
@@ -220,7 +219,7 @@ def test_without_the_interpreter_tensors_on_the_cpu_are_refused(monkeypatch):
 
 
 def test_where_triton_does_not_work_the_plain_forms_do_and_say_so(monkeypatch, triton_kernels):  # noqa: F811
-    from mmseg_kd.functional.kernels.gpu import operators
+    from mmseg_kd.functional.gpu import operators
     student, teacher, _, _ = moved(*problem(7, (2, 30)))
     with monkeypatch.context() as broken:
         def fail(*args):
@@ -233,7 +232,7 @@ def test_where_triton_does_not_work_the_plain_forms_do_and_say_so(monkeypatch, t
     operators.runs_on.cache_clear()
     assert not triton_kernels
     assert_close(value, kd_loss(student, teacher))
-    assert dispatch.gpu_operators() is not None and len(triton_kernels) == 1
+    assert evaluate.gpu_operators() is not None and len(triton_kernels) == 1
 
 
 @pytest.mark.skipif(DEVICE != 'cuda', reason='memory is measured on a GPU')

@@ -5,8 +5,7 @@ from test_kernels import CASES, settings_for
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmseg_kd.functional import Upsampled, cwd_loss, dgkd_loss, dkd_loss, kd_loss
-from mmseg_kd.functional.kernels import dispatch
+from mmseg_kd.functional import Upsampled, cwd_loss, dgkd_loss, dkd_loss, evaluate, kd_loss
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 
@@ -135,4 +134,4 @@ def test_what_it_refuses():
         kd_loss(Upsampled(student, (16, 16)), Upsampled(teacher, (0, 16)))
     with pytest.raises(ValueError, match=r'`teacher` must have the shape of `student`, \(2, 7, 16, 16\), got'):
         kd_loss(Upsampled(student, (16, 16)), Upsampled(teacher, (8, 8)))
-    assert dispatch.cpu_operators() is not None
+    assert evaluate.cpu_operators() is not None

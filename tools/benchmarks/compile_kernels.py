@@ -23,23 +23,34 @@ import triton  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from mmseg_kd.functional.kernels.gpu import same_resolution, scaling, upsampling  # noqa: E402
-from mmseg_kd.functional.kernels.gpu.settings import settings_of  # noqa: E402
-from mmseg_kd.functional.kernels.spec import LossSpec  # noqa: E402
+from mmseg_kd.functional import (  # noqa: E402
+    ByClass,
+    ByRank,
+    GroupedLoss,
+    OneGroup,
+    RandomPart,
+    TargetAndRest,
+)
+from mmseg_kd.functional.binary import BinaryKL, BinaryKLNorm  # noqa: E402
+from mmseg_kd.functional.gpu import operators, same_resolution, upsampling  # noqa: E402
+from mmseg_kd.functional.gpu.tile import settings_of  # noqa: E402
+from mmseg_kd.functional.kinds import CrossEntropy  # noqa: E402
 
-SPECS = {
-    'kd': LossSpec('all', 4.),
-    'dkd': LossSpec('target', 4., 1., (0., 8.)),
-    'gdkd': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, )),
-    'gdkd worst': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, ), strategy='worst'),
-    'gdkd both': LossSpec('rank', 4., 1., (2., 8.), 'both', (5, )),
-    'gdkd by ratio': LossSpec('rank', 4., 1., (2., 8.), boundaries=(5, ), ratio=2.),
-    'gdkd3': LossSpec('rank', 4., 1., (0., 2., 8.), boundaries=(1, 4)),
-    'stochastic': LossSpec('random', 4., 1., (0., 0., 8.), keep=.5),
-    'binary_kl': LossSpec('binary', 2.),
-    'binary_kl_norm': LossSpec('binary_norm', 2.),
-    'cross_entropy': LossSpec('cross_entropy', 1.)}
-_TYPES = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16', torch.float64: 'fp64',
+#: By name, for a number of classes.
+LOSSES = {
+    'kd': lambda _: GroupedLoss(OneGroup(), temperature=4.),
+    'dkd': lambda _: GroupedLoss(TargetAndRest(), 1., (0., 8.), 4.),
+    'gdkd': lambda _: GroupedLoss(ByRank((5, )), 1., (2., 8.), 4.),
+    'gdkd worst': lambda _: GroupedLoss(ByRank((5, ), 'worst'), 1., (2., 8.), 4.),
+    'gdkd both': lambda _: GroupedLoss(ByRank((5, )), 1., (2., 8.), 4., 'both'),
+    'gdkd by ratio': lambda _: GroupedLoss(ByRank((5, ), ratio=2.), 1., (2., 8.), 4.),
+    'gdkd3': lambda _: GroupedLoss(ByRank((1, 4)), 1., (0., 2., 8.), 4.),
+    'stochastic': lambda _: GroupedLoss(RandomPart(.5), 1., (0., 0., 8.), 4.),
+    'three groups of classes': lambda c: GroupedLoss(ByClass(tuple(i % 3 for i in range(c))), 1., (1., 2., 8.), 4.),
+    'binary_kl': lambda _: BinaryKL(2.),
+    'binary_kl_norm': lambda _: BinaryKLNorm(2.),
+    'cross_entropy': lambda _: CrossEntropy()}
+_TYPES = {torch.float32: 'fp32', torch.int8: 'i8', torch.bfloat16: 'bf16', torch.float16: 'fp16', torch.float64: 'fp64',
           torch.int32: 'i32', torch.int64: 'i64', torch.uint8: 'u8', torch.bool: 'i1'}
 
 
@@ -64,11 +75,11 @@ class _Recorder:
         self.call = Call(arguments, constants, num_warps)
 
 
-def recorded(module, function, *arguments) -> Call:
-    """What ``function(*arguments)`` would call the kernel of ``module`` with."""
+def recorded(module, function, *arguments, **settings) -> Call:
+    """What ``function(*arguments, **settings)`` would call the kernel of ``module`` with."""
     kernel, module._kernel = module._kernel, _Recorder()
     try:
-        function(*arguments)
+        function(*arguments, **settings)
         return module._kernel.call
     finally:
         module._kernel = kernel
@@ -117,32 +128,39 @@ def calls(args: argparse.Namespace) -> Iterator[Tuple[str, Any, Call, int]]:
     one, types = torch.ones(()), {_TYPES[each]: each for each in (torch.float32, torch.bfloat16, torch.float16)}
     for num_classes in args.classes:
         for name in args.losses:
-            spec, settings = SPECS[name], settings_of(SPECS[name], num_classes)
+            loss = LOSSES[name](num_classes)
+            settings = settings_of(loss, num_classes)
+            given = w_within = None
+            if settings.constants['GROUPS']:
+                given = torch.zeros(1, 1, num_classes, 1, dtype=torch.int8)
+                w_within = torch.ones(len(settings.w_within))
+            maps = dict(weight=None, scale=one, rank=None, given=given, w_within=w_within, settings=settings,
+                        with_gradient=True)
             for kind in args.types:
-                if spec.kind != 'cross_entropy':
+                if name != 'cross_entropy':
                     logits = torch.zeros(2, num_classes, 256, dtype=types[kind])
                     valid, target = torch.ones(2, 256, dtype=torch.bool), torch.zeros(2, 256, dtype=torch.int64)
                     target = target if settings.needs_target else None
-                    call = recorded(same_resolution, same_resolution.loss_and_gradient, logits, logits, valid, None,
-                                    one, target, None, settings, True)
+                    call = recorded(same_resolution, same_resolution.loss_and_gradient, logits, logits, valid=valid,
+                                    target=target, **maps)
                     yield (f'{name}, {num_classes} classes, {kind}', same_resolution, call,
                            num_classes * call.constants['WIDTH'])
-                for stride in args.strides if spec.kind != 'random' else ():
+                for stride in args.strides if name != 'stochastic' else ():
                     logits = torch.zeros(1, num_classes, 64 // stride, 128 // stride, dtype=types[kind])
                     valid = torch.ones(1, 64, 128, dtype=torch.bool)
                     target = torch.zeros(1, 64, 128, dtype=torch.int64) if settings.needs_target else None
-                    weight = torch.ones(num_classes) if spec.kind == 'cross_entropy' else None
-                    teacher = None if spec.kind == 'cross_entropy' else logits
+                    weight = torch.ones(num_classes) if name == 'cross_entropy' else None
+                    teacher = None if name == 'cross_entropy' else logits
                     call = recorded(upsampling, upsampling.loss_and_gradient, logits, teacher, (64, 128),
-                                    (False, False), valid, None, weight, one, target, None, settings, True)
+                                    (False, False), valid=valid, class_weight=weight, target=target, **maps)
                     yield f'{name}, {num_classes} classes, {kind}, from stride {stride}', upsampling, call, 0
     values = torch.zeros(4096)
-    yield 'scaling', scaling, recorded(scaling, scaling.scaled, values, one), 0
+    yield 'scaling', operators, recorded(operators, operators.scaled, values, one), 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--losses', nargs='+', choices=list(SPECS), default=list(SPECS))
+    parser.add_argument('--losses', nargs='+', choices=list(LOSSES), default=list(LOSSES))
     parser.add_argument('--classes', type=int, nargs='+', default=[19, 150, 171])
     parser.add_argument('--types', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
     parser.add_argument('--strides', type=int, nargs='*', default=[8])
