@@ -9,21 +9,28 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 
-__all__ = ['AUX_LOGITS', 'Arguments', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'ModuleCalls', 'check_tap', 'is_module',
-           'module_calls', 'read_tap', 'tapped_modules']
+__all__ = ['AUXILIARY_HEAD', 'AUX_LOGITS', 'Arguments', 'BOX_LOGITS', 'LOGITS', 'MASK_LOGITS', 'ModuleCalls',
+           'check_tap', 'is_auxiliary_head', 'is_module', 'module_calls', 'read_tap', 'tapped_modules']
 
 LOGITS = 'logits'
 AUX_LOGITS = 'aux_logits'
 #: Of detectors: distributions over the distances to a box's edges; the mask of each positive proposal.
 BOX_LOGITS = 'box_logits'
 MASK_LOGITS = 'mask_logits'
+#: Of segmentors: logits of the auxiliary head, or of one of several like ``'auxiliary_head[1]'``.
+AUXILIARY_HEAD = 'auxiliary_head'
 _NO_MODULES = (LOGITS, AUX_LOGITS, BOX_LOGITS, MASK_LOGITS)
 _OVERWRITTEN = object()
 
 
 def is_module(tap: str) -> bool:
     """Whether a tap is the output of a module, not logits."""
-    return tap not in _NO_MODULES
+    return tap not in _NO_MODULES and not is_auxiliary_head(tap)
+
+
+def is_auxiliary_head(tap: str) -> bool:
+    """Whether a tap is the logits of a segmentor's auxiliary head."""
+    return _split(tap)[0] == AUXILIARY_HEAD
 
 
 def _split(tap: str) -> tuple[str, int | None]:
@@ -61,7 +68,7 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str, answers: Col
 
 def tapped_modules(model: nn.Module, taps: Collection[str]) -> dict[str, nn.Module]:
     """The modules that taps read, by name; ``'logits'`` and its like are passed over, they are not modules."""
-    names = sorted({_split(tap)[0] for tap in taps if tap not in _NO_MODULES})
+    names = sorted({_split(tap)[0] for tap in taps if is_module(tap)})
     return {name: model.get_submodule(name) for name in names}
 
 

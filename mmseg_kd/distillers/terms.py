@@ -222,6 +222,7 @@ def _taps(on, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     several = any(not isinstance(side, str) for side in pair)
     if len(pair) != 2 or not sides[0] or len(sides[0]) != len(sides[1]) or not all(
             isinstance(tap, str) and (is_module(tap) or not several) for side in sides for tap in side):
-        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', a module's name, a (student, teacher) pair "
-                         f"of those, or a pair of equally long lists of modules' names, got {on!r}.")
+        raise ValueError(f"`{where}.on`: expected 'logits', 'aux_logits', 'auxiliary_head', a module's name, a "
+                         "(student, teacher) pair of those, or a pair of equally long lists of modules' names, got "
+                         f'{on!r}.')
     return sides[0], sides[1]

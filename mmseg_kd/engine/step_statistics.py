@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmseg_kd.functional.upsampled import Logits, Upsampled, at_full_size
+from mmseg_kd.taps import is_auxiliary_head
 
 from .grad_align_conflict import Conflict, inner_products
 
@@ -92,7 +93,7 @@ class StepStatistics:
             if hasattr(module, 'diagnostics'):
                 for what, value in module.diagnostics(student, teacher, target).items():
                     self._add(f'distill.{what}_{name}', value * count, count)
-            if term.student_tap in _LOGITS and term.teacher_tap in _LOGITS:
+            if all(tap in _LOGITS or is_auxiliary_head(tap) for tap in (*term.student_taps, *term.teacher_taps)):
                 confidence = (teacher.amax(1) - teacher.logsumexp(1)).exp()
                 agree = student.argmax(1) == teacher.argmax(1)
                 self._add(f'distill.teacher_confidence_{name}', (confidence * valid).sum(), count)

@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmseg_kd.config import read_config
+from mmseg_kd.taps import is_module
 
 __all__ = ['check_config', 'check_names', 'metainfo_in_checkpoint', 'metainfo_in_config', 'names_in_checkpoint',
            'names_in_config']
@@ -106,9 +107,7 @@ def check_config(cfg: Config, scope: str = 'mmseg') -> None:
     """
     model = cfg.get('model') or {}
     terms = (model.get('distill') or {}).values() if isinstance(model.get('distill'), dict) else ()
-    on = [term.get('on', 'logits') for term in terms if isinstance(term, dict)]
-    reads_logits = any('logits' in (tap if isinstance(tap, (list, tuple)) else (tap, )) or tap == 'aux_logits'
-                       for tap in on)
+    reads_logits = any(_reads_logits(term.get('on', 'logits')) for term in terms if isinstance(term, dict))
     if cfg.get('class_check') is False or not reads_logits:
         return
     teachers = model.get('teacher')
@@ -117,3 +116,8 @@ def check_config(cfg: Config, scope: str = 'mmseg') -> None:
         # A trained teacher may know better than its config: its checkpoint is asked at the start of training.
         if isinstance(teacher, dict) and teacher.get('config') is not None:
             check_names(student, names_in_config(read_config(teacher['config']), scope))
+
+
+def _reads_logits(on) -> bool:
+    """Whether a term's ``on`` names logits on one of its sides, or on both."""
+    return any(isinstance(tap, str) and not is_module(tap) for tap in (on if isinstance(on, (list, tuple)) else [on]))

@@ -128,6 +128,27 @@ def test_weights(weight, weigh, positions):
     assert abs(wanted / expected(model, data, 'dkd', positions, 'label') - 1) > .02  # weights matter here
 
 
+@pytest.mark.parametrize('loss, positions', [('kd', 'labelled'), ('dkd', 'all'), ('dkd', 'unlabelled')])
+def test_logits_are_compared_at_the_size_of_the_students_head(loss, positions):
+    """4 x 8 where the labels have 32 x 64; the teacher's map has that size."""
+    model = with_terms(term=dict(loss=LOSSES[loss], positions=positions, size='head'),
+                       see=dict(loss=LOSSES['kd'], positions='all'))
+    data = data_of(model)
+    value = model.loss(data['inputs'], data['data_samples'])['distill.loss_term']
+    assert value.item() == pytest.approx(expected(model, data, loss, positions, 'label', size=(4, 8)), rel=1e-4)
+
+
+@pytest.mark.parametrize('upsampled', [True, False])
+def test_a_teacher_of_another_resolution_at_the_size_of_the_students_head(upsampled):
+    teacher = segmentor(16, 'PSPHead', CLASSES, dilated=not upsampled)
+    config = distilled(segmentor(num_classes=CLASSES), teacher, distill=dict(
+        term=dict(loss=LOSSES['kd'], size='head', positions='all')))
+    model = build(config).eval()
+    data = data_of(model)
+    value = model.loss(data['inputs'], data['data_samples'])['distill.loss_term']
+    assert value.item() == pytest.approx(expected(model, data, 'kd', 'all', 'label', size=(4, 8)), rel=1e-4)
+
+
 @pytest.mark.parametrize('positions', ['labelled', 'all', 'unlabelled'])
 def test_features_have_positions_too(positions):
     model = with_terms(term=dict(loss=dict(type='mmseg_kd.AttentionTransferLoss'), on='backbone.layer3',
@@ -175,6 +196,7 @@ def test_a_loss_from_elsewhere_gets_the_teachers_class_where_there_is_no_label()
 
 
 @pytest.mark.parametrize('settings, message', [
+    (dict(size='teacher'), r"`distill.term.size`: expected one of \['label', 'head'\]"),
     (dict(positions='void'), r"`distill.term.positions`: expected one of \['labelled', 'all', 'unlabelled'\]"),
     (dict(target='both'), r"`distill.term.target`: expected one of \['label', 'teacher'\]"),
     (dict(weight='foreground'), r"`distill.term.weight`: expected None, 'confidence', 'entropy', a confidence between"),
@@ -240,6 +262,8 @@ def test_the_supervised_loss_of_every_head_is_that_of_the_labelled_pictures(head
 
 
 def auxiliary(config, number):
+    if not number:
+        return config
     head = dict(copy.deepcopy(segmentor()['decode_head']), in_channels=32, in_index=2)
     return config | dict(auxiliary_head=[dict(head) for _ in range(number)] if number > 1 else head)
 
@@ -265,3 +289,53 @@ def test_without_any_label_there_is_no_supervised_loss():
         del sample.gt_sem_seg  # as a data set of mmseg's without annotations gives it
     losses = model.loss(data['inputs'][[1, 3]], only)
     assert list(losses) == ['distill.loss_term'] and losses['distill.loss_term'] > 0
+
+
+def with_auxiliary_heads(on, ours, theirs):
+    student, teacher = segmentor(num_classes=CLASSES), segmentor(16, num_classes=CLASSES)
+    config = distilled(auxiliary(student, ours), auxiliary(teacher, theirs),
+                       distill=dict(term=dict(loss=LOSSES['kd'], on=on, positions='all')))
+    for part in (config, config['teacher']['config']['model']):
+        heads = part.get('auxiliary_head', [])
+        for head in heads if isinstance(heads, list) else [heads]:
+            head.update(num_classes=CLASSES, in_channels=4 * part['backbone']['base_channels'])
+    return build(config).eval()
+
+
+@pytest.mark.parametrize('on, ours, theirs', [
+    ('auxiliary_head', 1, 1), ('auxiliary_head[1]', 2, 2), (('auxiliary_head', 'logits'), 1, 0),
+    (('auxiliary_head[0]', 'auxiliary_head'), 2, 1), (('logits', 'auxiliary_head'), 0, 1)])
+def test_auxiliary_heads_are_distilled(on, ours, theirs):
+    """Their logits, by mmseg's own forward pass of the heads."""
+    model = with_auxiliary_heads(on, ours, theirs)
+    data = data_of(model)
+    value = model.loss(data['inputs'], data['data_samples'])['distill.loss_term']
+    rows = []
+    for part, tap in zip((model, model.teacher.model), (on, on) if isinstance(on, str) else on, strict=True):
+        heads = {'auxiliary_head': getattr(part, 'auxiliary_head', None), 'logits': part.decode_head}
+        head = heads[tap] if tap in heads else part.auxiliary_head[int(tap[-2])]
+        logits = head.forward(part.extract_feat(data['inputs'])).detach()
+        logits = F.interpolate(logits, size=(32, 64), mode='bilinear', align_corners=False).double()
+        rows.append(logits.permute(0, 2, 3, 1).reshape(-1, CLASSES))
+    assert value.item() == pytest.approx(formula('kd', *rows, None).mean().item(), rel=1e-4)
+    value.backward()
+    part = model.decode_head if on[0] == 'logits' else model.auxiliary_head
+    part = part[int(on[-2]) if isinstance(on, str) else 0] if isinstance(part, torch.nn.ModuleList) else part
+    assert part.conv_seg.weight.grad.abs().sum() > 0
+
+
+def test_an_auxiliary_head_learns_without_labels_too():
+    model = with_auxiliary_heads('auxiliary_head', 1, 1)
+    data = data_of(model)
+    losses = model.loss(data['inputs'][[1, 3]], [data['data_samples'][row] for row in (1, 3)])
+    assert list(losses) == ['distill.loss_term'] and losses['distill.loss_term'] > 0
+
+
+@pytest.mark.parametrize('on, ours, theirs, message', [
+    ('auxiliary_head', 1, 0, "the teacher has nothing to read at 'auxiliary_head'"),
+    ('auxiliary_head', 2, 2, r"'auxiliary_head' is not one of the auxiliary heads .* 'auxiliary_head\[0\]' or"),
+    ('auxiliary_head[2]', 2, 2, r"'auxiliary_head\[2\]' is not one of the auxiliary heads"),
+    ('auxiliary_head[0]', 1, 1, r"'auxiliary_head\[0\]' is not one .* expected 'auxiliary_head'")])
+def test_refusals_of_auxiliary_heads(on, ours, theirs, message):
+    with pytest.raises(ValueError, match=f'`distill.term.on`: {message}'):
+        with_auxiliary_heads(on, ours, theirs)

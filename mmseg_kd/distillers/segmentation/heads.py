@@ -1,11 +1,13 @@
 """What is known of mmseg's decode heads: where they classify, and what they return."""
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
+from mmseg_kd.taps import AUXILIARY_HEAD
 from mmseg_kd.teachers.class_scores import scores_as_logits
 
-__all__ = ['as_logits', 'main_classifier', 'main_logits', 'predicts_scores']
+__all__ = ['as_logits', 'auxiliary_answers', 'auxiliary_head', 'main_classifier', 'main_logits', 'predicts_scores']
 
 # Heads whose logits are no linear map of one feature map. A second classifier has nothing to share with them.
 _REASONS = dict(
@@ -80,3 +82,42 @@ def as_logits(head: nn.Module, prediction: Tensor) -> Tensor:
     if not predicts_scores(head):
         return prediction
     return scores_as_logits(prediction)
+
+
+def auxiliary_head(model: nn.Module, tap: str, setting: str) -> nn.Module:
+    """The head that ``'auxiliary_head'`` or ``'auxiliary_head[1]'`` names.
+
+    Args:
+        model: A segmentor.
+        tap: What a term reads.
+        setting: Name of the term's setting, for messages.
+
+    Raises:
+        ValueError: there is no such head, or it makes no map of class logits.
+    """
+    heads = getattr(model, AUXILIARY_HEAD, None)
+    several = list(heads) if isinstance(heads, nn.ModuleList) else None
+    known = [AUXILIARY_HEAD] if several is None else [f'{AUXILIARY_HEAD}[{index}]' for index in range(len(several))]
+    if tap not in known:
+        raise ValueError(f'`{setting}`: {tap!r} is not one of the auxiliary heads of {type(model).__name__}, expected '
+                         f'{" or ".join(map(repr, known))}.')
+    head = heads if several is None else several[known.index(tap)]
+    if not isinstance(head, BaseDecodeHead) or type(head).loss is not BaseDecodeHead.loss:
+        raise ValueError(f'`{setting}`: {tap!r} is a {type(head).__name__}, expected a decode head of mmseg that makes '
+                         'a map of class logits. Name a module inside it.')
+    return head
+
+
+def auxiliary_answers(model: nn.Module, taps: Collection[str], ask: Callable[[nn.Module], object]) -> dict[str, object]:
+    """What :func:`~mmseg_kd.taps.read_tap` reads at taps of auxiliary heads: an answer, or one for each of several.
+
+    Args:
+        model: A segmentor.
+        taps: Those that are read; the other heads are not asked.
+        ask: Called with a head.
+    """
+    heads = model.auxiliary_head
+    if not isinstance(heads, nn.ModuleList):
+        return {AUXILIARY_HEAD: ask(heads)}
+    return {AUXILIARY_HEAD: tuple(ask(head) if f'{AUXILIARY_HEAD}[{index}]' in taps else None
+                                  for index, head in enumerate(heads))}

@@ -1,5 +1,5 @@
 """Distilled segmentors: mmseg's, with a teacher."""
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
+from mmseg_kd.taps import AUX_LOGITS, AUXILIARY_HEAD, LOGITS, is_auxiliary_head, is_module
 from mmseg_kd.teachers import Teacher
 
 from ..base import Distilled
@@ -18,7 +18,7 @@ from ..compare import compare_maps
 from ..positions import WEIGHTS
 from ..processes import are_joined, share_of_all
 from ..terms import DistillTerm
-from .heads import as_logits, main_classifier, main_logits
+from .heads import as_logits, auxiliary_answers, auxiliary_head, main_classifier, main_logits
 from .labels import gaps_of, labelled_rows, with_label_maps
 from .prediction import Prediction, predict_of_teacher
 from .supervised import rows_of, tensors_in, upsample_in_head
@@ -37,19 +37,31 @@ class DistilledSegmentor(Distilled):
     dense = True
 
     @staticmethod
-    def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor | Upsampled:
+    def teacher_logits(model: nn.Module, inputs: Tensor,
+                       heads: Collection[str] = ()) -> Tensor | Upsampled | dict[str, Tensor | Upsampled]:
         """Class logits (N, C, H, W) of a segmentor in eval mode, at the size of its input (N, 3, H, W).
 
         Where mmseg would only resize the head's own small map, that is left to the losses. Of a segmentor that
         classifies masks, the logarithm of its scores (see :func:`~.heads.as_logits`).
+
+        Args:
+            model: The segmentor.
+            inputs: Images.
+            heads: Taps of auxiliary heads that are asked as well; then the answers are given by tap.
         """
-        size = inputs.shape[2:]
-        if _resizes_its_logits(model):
-            logits = model.decode_head.forward(model.extract_feat(inputs))
-            if isinstance(logits, Tensor):
-                return Upsampled(logits, tuple(size), model.align_corners)
-        metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
-        return as_logits(model.decode_head, model.encode_decode(inputs, metas))
+        size = tuple(inputs.shape[2:])
+        resizes = _resizes_its_logits(model)
+        maps = model.extract_feat(inputs) if resizes or heads else None
+        if heads:
+            answers = auxiliary_answers(model, heads, lambda head: Upsampled(
+                main_logits(head, head.forward(maps)), size, head.align_corners))
+        logits = model.decode_head.forward(maps) if resizes else None
+        if isinstance(logits, Tensor):
+            logits = Upsampled(logits, size, model.align_corners)
+        else:
+            metas = [dict(img_shape=size, pad_shape=size, ori_shape=size)] * len(inputs)
+            logits = as_logits(model.decode_head, model.encode_decode(inputs, metas))
+        return {**answers, LOGITS: logits} if heads else logits
 
     @property
     def last_head(self) -> nn.Module:
@@ -83,12 +95,15 @@ class DistilledSegmentor(Distilled):
         data_samples = with_label_maps(data_samples, inputs.shape[2:], self.last_head.ignore_index)
         labelled = labelled_rows(data_samples)
         self._check_somebody_sees(data_samples)
-        teachers = self._ask_teachers(inputs, data_samples)
+        # Of the teachers' auxiliary heads only those run that a term reads.
+        heads = sorted({tap for term in self.terms.values() for tap in term.teacher_taps if is_auxiliary_head(tap)})
+        teachers = self._ask_teachers(inputs, data_samples, tuple(heads) or None)
         with self._student_calls() as calls:
             maps = self.extract_feat(inputs)
             losses, logits = self._decode_head_losses(maps, data_samples)
-            if self.with_auxiliary_head and (labelled or are_joined()):
-                losses.update(self._auxiliary_losses(maps, data_samples))
+            if self.with_auxiliary_head and (labelled or are_joined() or self._reads_auxiliary_heads):
+                auxiliary, calls.outputs[AUXILIARY_HEAD] = self._auxiliary_losses(maps, data_samples)
+                losses.update(auxiliary)
         if logits is not None:
             calls.outputs[LOGITS] = logits
         second = self.auxiliary_classifier
@@ -113,18 +128,23 @@ class DistilledSegmentor(Distilled):
                              "that shall learn from them positions='all' (or 'unlabelled'), for instance "
                              f"--cfg-options model.distill.{next(iter(self.terms))}.positions=all")
 
-    def _auxiliary_losses(self, maps: Sequence[Tensor], data_samples: list) -> dict[str, Tensor]:
+    @property
+    def _reads_auxiliary_heads(self) -> bool:
+        return any(is_auxiliary_head(tap) for term in self.terms.values() for tap in term.student_taps)
+
+    def _auxiliary_losses(self, maps: Sequence[Tensor], data_samples: list) -> tuple[dict[str, Tensor], object]:
+        """Losses of the auxiliary heads, and their logits: a map, or one for each of several; None of heads without."""
         heads = self.auxiliary_head
-        named = ([(f'aux_{index}', head) for index, head in enumerate(heads)] if isinstance(heads, nn.ModuleList)
-                 else [('aux', heads)])
-        losses = {}
-        for name, head in named:
+        is_one = not isinstance(heads, nn.ModuleList)
+        losses, logits = {}, []
+        for name, head in [('aux', heads)] if is_one else [(f'aux_{index}', head) for index, head in enumerate(heads)]:
             if _is_dense(head):
-                stage, _ = _dense_losses(head, data_samples, maps)
+                stage, of_head = _dense_losses(head, data_samples, maps)
             else:
-                stage = _other_losses(head, data_samples, self.train_cfg, maps)
+                stage, of_head = _other_losses(head, data_samples, self.train_cfg, maps), None
             losses.update(add_prefix(stage, name))
-        return losses
+            logits.append(of_head)
+        return losses, logits[0] if is_one else tuple(logits)
 
     def _upsample_in_heads(self, wanted: bool) -> None:
         if not isinstance(wanted, bool):
@@ -142,19 +162,27 @@ class DistilledSegmentor(Distilled):
                     'class logits that could be compared; name a module instead, for instance one of the backbone.')
             if not term.reads_logits:
                 continue
+            own = self._number_of_classes(term, term.student_tap, self, self.out_channels)
             for teacher in self.teachers:
-                number = teacher.num_classes
-                if teacher.no_logits or number == self.out_channels:
+                number = self._number_of_classes(term, term.teacher_tap, teacher.model, teacher.num_classes)
+                if teacher.no_logits or number == own:
                     continue
                 names = teacher.classes
                 raise ValueError(
                     f'`{teacher.setting}`: `{term.setting}` compares logits, so student and teacher must know the same '
-                    f'classes; the student has {self.out_channels}, the teacher {number}'
+                    f'classes; the student has {own}, the teacher {number}'
                     f'{f" ({list(names)})" if names else ""}. Take a teacher of the same data set, or set '
                     '`decode_head.num_classes` of one of them.')
             if self.out_channels == 1:
                 raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
                                  'classes to distil; set out_channels=2 in student and teacher.')
+
+    @staticmethod
+    def _number_of_classes(term: DistillTerm, tap: str, model: nn.Module, of_main_head: int | None) -> int | None:
+        """Classes of the logits at a tap."""
+        if not isinstance(tap, str) or not is_auxiliary_head(tap):
+            return of_main_head
+        return auxiliary_head(model, tap, term.setting).out_channels
 
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, at: None) -> Tensor:
         target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
@@ -223,7 +251,8 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             :class:`~EmaTeacher`). A list of such dicts, each perhaps with a ``weight``, are several
             teachers: every term is computed against each, weighted (see :func:`~build_teachers`).
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', adapter=None,
-            schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, a module's name (``'backbone.layer4'``, or
+            schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'auxiliary_head'`` (its logits; of several
+            ``'auxiliary_head[1]'``), a module's name (``'backbone.layer4'``, or
             ``'backbone[3]'`` for one of several outputs), a (student, teacher) pair of those, or a pair of lists of
             modules' names, whose losses are added; ``adapter`` is ``dict(kind='linear')`` or ``dict(kind='review')``
             (see :mod:`~.adapters`); ``schedule`` is ``dict(warmup=..., stop=..., by_epoch=False)`` (see
