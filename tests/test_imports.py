@@ -16,6 +16,7 @@ MAY_IMPORT = {
     'engine': {'functional', 'datasets'},
     'datasets': set(),
     'models': set(),
+    'safe_load': set(),
     'evaluation': {'functional'},
     'export': {'teachers'},
     'visualization': {'functional'},

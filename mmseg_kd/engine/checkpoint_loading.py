@@ -2,39 +2,90 @@
 import logging
 
 from mmengine.config import Config
+from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import (
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmseg_kd.registry import HOOKS
-from mmseg_kd.safe_load import download, load_without_code
+from mmseg_kd.safe_load import compare, download, load_without_code, state_dict_of
 
-__all__ = ['CheckpointFitHook', 'load_checkpoints_without_code']
+__all__ = ['RECORDED_CONFIG', 'CheckpointFitHook', 'load_checkpoints_without_code']
+
+#: Where the meta of a loaded checkpoint holds the text of the config that its run had.
+RECORDED_CONFIG = 'recorded_config'
 
 
 def load_checkpoints_without_code(cfg: Config) -> None:
-    """Let mmengine load local files and URLs by :func:`~mmseg_kd.safe_load.load_without_code`.
+    """Let mmengine load every checkpoint by :func:`~mmseg_kd.safe_load.load_without_code`, wherever it lies.
 
-    That concerns ``load_from``, ``--resume``, and pretrained weights that ``init_cfg`` names by path or URL. mmengine's
-    own loaders fall back to full unpickling where the safe way fails; ``trust_checkpoints = True`` in the config leaves
-    them in place, and the log says so.
+    That concerns ``load_from``, ``--resume``, and pretrained weights that ``init_cfg`` names. mmengine's own loaders
+    fall back to full unpickling where the safe way fails, and run the config that a checkpoint carries when a run is
+    resumed; ``trust_checkpoints = True`` in the config leaves them in place, and the log says so.
     """
     if cfg.get('trust_checkpoints', False):
         print_log('`trust_checkpoints`: checkpoints are unpickled as a whole, which runs whatever code they contain.',
                   logger='current', level=logging.WARNING)
         return
-    CheckpointLoader.register_scheme('', _from_file, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), _from_url, force=True)
+    loaders = {'': _from_file, 'http://': _from_url, 'https://': _from_url, 'torchvision://': _from_torchvision,
+               'modelzoo://': _from_torchvision, 'open-mmlab://': _from_openmmlab, 'openmmlab://': _from_openmmlab,
+               'mmcls://': _from_mmcls}
+    # What is left are storages of other machines (s3, petrel, ...).
+    for prefix in {*CheckpointLoader._schemes, *loaders}:
+        loader = loaders.get(prefix, _from_storage)
+        CheckpointLoader.register_scheme(prefix, loader, force=True)
 
 
 def _from_file(filename, map_location=None):
-    return load_without_code(filename, map_location, 'load_from')
+    checkpoint = load_without_code(filename, map_location, 'load_from')
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and 'config' in meta:
+        # mmengine runs it as Python when it resumes, to look up `gpu_ids`, which mmengine 1.0 no longer writes.
+        meta[RECORDED_CONFIG] = meta.pop('config')
+    return checkpoint
 
 
 def _from_url(filename, map_location=None, **kwargs):
-    return load_without_code(download(filename, setting='load_from'), map_location, 'load_from')
+    return _from_file(download(filename, setting='load_from'), map_location)
+
+
+def _from_torchvision(filename, map_location=None):
+    return _from_named(filename, get_torchvision_models(), map_location)
+
+
+def _from_openmmlab(filename, map_location=None):
+    names = get_external_models()
+    renamed = get_deprecated_model_names()
+    name = filename.split('://', 1)[1]
+    return _from_named(f'open-mmlab://{renamed.get(name, name)}', names, map_location)
+
+
+def _from_mmcls(filename, map_location=None):
+    checkpoint = _from_named(filename, get_mmcls_models(), map_location)
+    state = state_dict_of(checkpoint, 'load_from', filename)
+    return dict(state_dict={key.removeprefix('backbone.'): value for key, value in state.items()
+                            if key.startswith('backbone.')})
+
+
+def _from_named(filename: str, addresses: dict[str, str], map_location):
+    name = filename.split('://', 1)[1]
+    if name not in addresses:
+        raise ValueError(f'`load_from`: {filename!r} is not known; expected one of {sorted(addresses)}.')
+    address = addresses[name]
+    return (_from_url if '://' in address else _from_file)(address, map_location)
+
+
+def _from_storage(filename, map_location=None, **kwargs):
+    with get_local_path(filename) as path:
+        return _from_file(path, map_location)
 
 
 @HOOKS.register_module()
@@ -55,21 +106,12 @@ class CheckpointFitHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # A model for test-time augmentation, which is no wrapper, has the prefix in its own keys.
         wanted = {key.removeprefix('module.'): value for key, value in model.state_dict().items()}
-        given = checkpoint.get('state_dict', checkpoint)
-        given = {key.removeprefix('module.'): value for key, value in given.items()}
-        missing = [key for key in wanted if key not in given]
-        unexpected = [key for key in given if key not in wanted]
-        sizes = [f'{key}: checkpoint {tuple(given[key].shape)}, model {tuple(value.shape)}'
-                 for key, value in wanted.items() if key in given and given[key].shape != value.shape]
-        if not missing and not unexpected and not sizes:
+        setting = 'resume' if runner._resume else 'load_from'
+        given = state_dict_of(checkpoint, setting, 'the checkpoint')
+        fit = compare(wanted, {key.removeprefix('module.'): value for key, value in given.items()})
+        if not (fit.missing or fit.unexpected or fit.sizes or fit.kinds):
             return
-        found = (f'of {len(wanted)} keys of the model {len(missing)} are missing ({_some(missing)}) and {len(sizes)} '
-                 f'have another size ({_some(sizes)}); {len(unexpected)} are unexpected ({_some(unexpected)})')
-        if runner._resume or len(missing) + len(sizes) == len(wanted):
-            raise ValueError(f'`{"resume" if runner._resume else "load_from"}`: the checkpoint is not of this model: '
-                             f'{found}. Give the checkpoint that belongs to the config.')
-        print_log(f'`load_from`: the checkpoint fits in part: {found}.', logger='current', level=logging.WARNING)
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '') if names else 'none'
+        if runner._resume or fit.kinds or len(fit.missing) + len(fit.sizes) == fit.wanted:
+            raise ValueError(f'`{setting}`: the checkpoint is not of this model: {fit}. Give the checkpoint that '
+                             'belongs to the config.')
+        print_log(f'`load_from`: the checkpoint fits in part: {fit}.', logger='current', level=logging.WARNING)

@@ -7,7 +7,7 @@ from .runs import newest_run
 __all__ = ['read_class_scores', 'read_class_table']
 
 
-def read_class_table(work_dir: str | Path, column: str = 'IoU') -> dict[str, float]:
+def read_class_table(work_dir: str | Path, column: str = 'IoU', trusted: bool = False) -> dict[str, float]:
     """Read the newest run's last table of classes.
 
     Args:
@@ -21,7 +21,7 @@ def read_class_table(work_dir: str | Path, column: str = 'IoU') -> dict[str, flo
     Raises:
         ValueError: no log of the run has such a table, or the table no such column.
     """
-    of_run = newest_run(Path(work_dir))
+    of_run = newest_run(Path(work_dir), trusted)
     oldest = of_run[0].folder.name if of_run else ''
     for log in sorted(Path(work_dir).glob('*/*.log'), reverse=True):
         if log.parent.name < oldest:

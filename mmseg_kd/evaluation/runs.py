@@ -1,4 +1,5 @@
 """Reading what a training run leaves behind in its work dir."""
+import argparse
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -9,7 +10,16 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-__all__ = ['Run', 'newest_run', 'read_run']
+from mmseg_kd.safe_load import load_config_without_code
+
+__all__ = ['Run', 'add_trust_argument', 'newest_run', 'read_run']
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a tool that reads work dirs take their configs for programs."""
+    parser.add_argument('--trust-configs', action='store_true',
+                        help="run the configs in the work dirs as Python and import what they name (default: they are "
+                        'read as data)')
 
 
 @dataclass
@@ -42,15 +52,16 @@ class Run:
     statistics: list[dict] = field(default_factory=list, repr=False)
 
 
-def read_run(work_dir: str | Path) -> Run:
+def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
     """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir.
 
     Args:
         work_dir: The run's work dir. The logs of a run and of what continued it (``--resume``) are joined; an older run
             in the same folder is left aside.
+        trusted: Whether its config may be run as Python; else it is read as data.
 
     Raises:
-        ValueError: there is no finished, validated run in ``work_dir``.
+        ValueError: there is no finished, validated run in ``work_dir``, or its config holds more than data.
     """
     work_dir = Path(work_dir)
     if not (work_dir / 'last_checkpoint').is_file():
@@ -60,7 +71,7 @@ def read_run(work_dir: str | Path) -> Run:
     recorded = (work_dir / 'last_checkpoint').read_text().strip()
     # The path inside is as the run was started; a moved folder still has the file.
     checkpoint = work_dir / Path(recorded).name
-    logs = newest_run(work_dir)
+    logs = newest_run(work_dir, trusted)
     validations = _joined(logs, lambda record: 'mIoU' in record or 'accuracy/top1' in record)
     steps = _joined(logs, lambda record: 'loss' in record)
     statistics = _joined(logs, lambda record: 'loss' not in record and any(
@@ -76,6 +87,9 @@ def read_run(work_dir: str | Path) -> Run:
                          f'the latest checkpoint is {checkpoint.name}, which an older run left there. Let the new run '
                          'write one, or give each run a work dir of its own.')
     scores = {name: value for name, value in validations[-1].items() if name not in ('step', 'time', 'data_time')}
+    if not isinstance(logs[-1].config.get('model'), dict):
+        raise ValueError(f'`work_dir`: {logs[-1].folder}/vis_data/config.py is not the config of a training run: it has '
+                         'no `model`.')
     return Run(
         work_dir, logs[-1].config, checkpoint, scores, iterations=iterations,
         step_time=median(record['time'] for record in steps),
@@ -91,17 +105,17 @@ class Log(NamedTuple):
     records: list[dict]
 
 
-def newest_run(work_dir: Path) -> list[Log]:
+def newest_run(work_dir: Path, trusted: bool = False) -> list[Log]:
     """The logs of the newest run in a work dir: of its start, and of what continued it, in order.
 
     A start that logged nothing is left aside. Folders are named by the time of the start, which survives copying.
     """
     logs: list[Log] = []
     for file in sorted(work_dir.glob('*/vis_data/scalars.json'), reverse=True):
-        records = [json.loads(line) for line in file.open()]
+        records = _records(file)
         if not records or not (file.parent / 'config.py').is_file():
             continue
-        logs.insert(0, Log(file.parents[1], _read_dumped(file.parent / 'config.py'), records))
+        logs.insert(0, Log(file.parents[1], _read_dumped(file.parent / 'config.py', trusted), records))
         if not _continues(logs[0]):
             break
     return logs
@@ -118,8 +132,25 @@ def _resumed_by_mmseg(log: Log) -> bool:
     return 'resume' not in log.config and len(steps) > 1 and steps[0] > 2 * (steps[1] - steps[0])
 
 
-def _read_dumped(path: Path) -> Config:
-    return Config.fromfile(path, import_custom_modules=False)
+def _read_dumped(path: Path, trusted: bool) -> Config:
+    return Config.fromfile(path) if trusted else load_config_without_code(path, 'work_dir')
+
+
+def _records(log: Path) -> list[dict]:
+    """The lines of a log; the last one may be cut off, where a run was killed."""
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f'`work_dir`: {log}, line {number} is not JSON: {line[:60]!r}.') from error
+        if isinstance(record, dict) and isinstance(record.get('step'), int) and all(
+                isinstance(record.get(key, 0), (int, float)) for key in ('loss', 'time', 'memory')):
+            found.append(record)
+    return found
 
 
 def _joined(logs: Iterable[Log], wanted: Callable[[dict], bool]) -> list[dict]:

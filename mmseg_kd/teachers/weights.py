@@ -5,7 +5,7 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from mmseg_kd.safe_load import download, load_without_code, verify_sha256
+from mmseg_kd.safe_load import compare, download, load_without_code, some, state_dict_of, verify_sha256
 
 from .class_names import metainfo_in_checkpoint, names_in_checkpoint
 
@@ -28,10 +28,10 @@ class Weights(dict):
 
 def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | None = None,
                  trusted: bool = False) -> Weights:
-    """Read the state dict out of a checkpoint file or URL, on the CPU, with ``weights_only=True``.
+    """Read the state dict out of a checkpoint file or URL, on the CPU, without running code of the file.
 
-    Takes what mmengine's Runner writes, what older OpenMMLab wrote (``state_dict``) and a bare state dict; a leading
-    ``module.`` of every key is removed.
+    Takes what mmengine's Runner writes, what older OpenMMLab wrote (``state_dict``), a bare state dict, and
+    ``.safetensors`` files; a leading ``module.`` of every key is removed.
 
     Args:
         path: A local file, or an ``http(s)://`` URL (downloaded once into torch hub's cache; checked if its name ends
@@ -53,16 +53,7 @@ def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | N
         verify_sha256(path, sha256, setting)
     checkpoint = load_without_code(path, 'cpu', setting, trusted)
     classes, metainfo = names_in_checkpoint(checkpoint), metainfo_in_checkpoint(checkpoint)
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
-    if not isinstance(checkpoint, dict) or not any(isinstance(value, torch.Tensor) for value in checkpoint.values()):
-        raise ValueError(f'`{setting}`: {path!r} holds no state dict (a dict of tensors, or one under "state_dict").')
-    if all(key.startswith('module.') for key in checkpoint):
-        checkpoint = {key[len('module.'):]: value for key, value in checkpoint.items()}
-    return Weights({key: value for key, value in checkpoint.items() if isinstance(value, torch.Tensor)}, classes,
-                   metainfo)
+    return Weights(state_dict_of(checkpoint, setting, path, ('state_dict', 'model')), classes, metainfo)
 
 
 def load_into(model: nn.Module, weights: dict[str, torch.Tensor], setting: str, path: str, config_setting: str,
@@ -78,24 +69,20 @@ def load_into(model: nn.Module, weights: dict[str, torch.Tensor], setting: str, 
         complete: Whether weights that have no place in the model are an error, too; else a warning.
 
     Raises:
-        ValueError: a key of the model is missing or has another shape; the message has the counts.
+        ValueError: a key of the model is missing, or has another shape or another kind of numbers; the message has the
+            counts.
     """
-    wanted = model.state_dict()
+    fit = compare(model.state_dict(), weights)
     # BatchNorm's counter came late to torch; checkpoints without it are complete.
-    missing = [key for key in wanted if key not in weights and not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in weights if key not in wanted]
-    shapes = [f'{key}: checkpoint {tuple(weights[key].shape)}, model {tuple(wanted[key].shape)}'
-              for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
-    if missing or shapes or (complete and unexpected):
+    missing = [key for key in fit.missing if not key.endswith('num_batches_tracked')]
+    if missing or fit.sizes or fit.kinds or (complete and fit.unexpected):
+        kinds = f'{len(fit.kinds)} have numbers of another kind ({some(fit.kinds)}), ' if fit.kinds else ''
         raise ValueError(
-            f'`{setting}`: {path!r} does not fit `{config_setting}`: {len(missing)} of {len(wanted)} keys '
-            f'are missing ({_some(missing)}), {len(shapes)} have another shape ({_some(shapes)}), {len(unexpected)} '
-            f'are unexpected ({_some(unexpected)}). Give the config that the checkpoint was trained with.')
-    if unexpected:
-        print_log(f'`{setting}`: {len(unexpected)} keys have no place in the model and are left out '
-                  f'({_some(unexpected)}).', logger='current', level=logging.WARNING)
+            f'`{setting}`: {path!r} does not fit `{config_setting}`: {len(missing)} of {fit.wanted} keys '
+            f'are missing ({some(missing)}), {len(fit.sizes)} have another shape ({some(fit.sizes)}), {kinds}'
+            f'{len(fit.unexpected)} are unexpected ({some(fit.unexpected)}). Give the config that the checkpoint was '
+            'trained with.')
+    if fit.unexpected:
+        print_log(f'`{setting}`: {len(fit.unexpected)} keys have no place in the model and are left out '
+                  f'({some(fit.unexpected)}).', logger='current', level=logging.WARNING)
     model.load_state_dict(weights, strict=False)
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '') if names else 'none'

@@ -2,6 +2,7 @@
 import random
 import shutil
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -259,3 +260,22 @@ def test_the_tool_stops_a_hopeless_teacher(mini_cityscapes, tmp_path):
     assert process.returncode != 0
     assert 'mIoU on 4 validation pictures, which is not better than always answering' in process.stdout
     assert 'Iter(train)' not in process.stdout
+
+
+def test_every_way_to_a_checkpoint_leads_through_the_one_door(mini_cityscapes, loaders, tmp_path, monkeypatch):
+    """Whatever prefix mmengine knows, and what a file there would run."""
+    from mmengine.runner import checkpoint as theirs
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=build(segmentor(4)).state_dict(), more=Evil()), 'evil.pth')
+    load_checkpoints_without_code(run_config(segmentor(4), mini_cityscapes))
+    from mmseg_kd.engine import checkpoint_loading
+    for name in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
+        monkeypatch.setattr(checkpoint_loading, name, lambda: dict(evil=str(tmp_path / 'evil.pth')))
+    monkeypatch.setattr(checkpoint_loading, 'download', lambda *args, **kwargs: str(tmp_path / 'evil.pth'))
+    monkeypatch.setattr(checkpoint_loading, 'get_local_path', lambda path: nullcontext(str(tmp_path / 'evil.pth')))
+    assert {'', 'http://', 'torchvision://', 'open-mmlab://', 'mmcls://'} <= set(CheckpointLoader._schemes)
+    for prefix in CheckpointLoader._schemes:
+        with pytest.raises(ValueError, match='holds more than weights'):
+            # Some prefixes are patterns with an optional beginning.
+            theirs._load_checkpoint(prefix.rpartition('?')[2] + 'evil' if prefix else 'evil.pth')
+    assert not (tmp_path / 'ran').exists()

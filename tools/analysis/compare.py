@@ -19,7 +19,7 @@ import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.config import student_config
 from mmseg_kd.evaluation.class_table import read_class_table
 from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
-from mmseg_kd.evaluation.runs import Run, read_run
+from mmseg_kd.evaluation.runs import Run, add_trust_argument, read_run
 from mmseg_kd.registry import MODELS
 
 
@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
                         help='size that FLOPs are counted at (default: the size of the training images)')
     parser.add_argument('--classes', action='store_true', help='a second table: the IoU of each class, mean over seeds')
     parser.add_argument('--out', help='write the table to OUT.md and OUT.json')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -45,9 +46,10 @@ def cost(run: Run, size: tuple[int, int]) -> Complexity:
         return complexity(MODELS.build(student_config(run.config.model)), size)
 
 
-def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int] | None) -> dict:
+def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int] | None,
+              trusted: bool = False) -> dict:
     """One row: of runs that trained alike but for the seed."""
-    runs = [read_run(work_dir) for work_dir in work_dirs]
+    runs = [read_run(work_dir, trusted) for work_dir in work_dirs]
     for run in runs:
         if metric not in run.scores:
             raise ValueError(f'`--metric`: {metric!r} is not among {sorted(run.scores)} of {run.work_dir}.')
@@ -119,9 +121,9 @@ def table(rows: list[dict], metric: str) -> str:
     return '\n'.join(lines)
 
 
-def mean_class_scores(work_dirs: list[str]) -> dict[str, float]:
+def mean_class_scores(work_dirs: list[str], trusted: bool = False) -> dict[str, float]:
     """Class to its IoU, the mean over the runs in which it occurs; NaN where it occurs in none."""
-    of_run = [read_class_table(work_dir) for work_dir in work_dirs]
+    of_run = [read_class_table(work_dir, trusted=trusted) for work_dir in work_dirs]
     found = {name: [scores[name] for scores in of_run if not math.isnan(scores.get(name, math.nan))]
              for name in dict.fromkeys(name for scores in of_run for name in scores)}
     return {name: statistics.mean(scores) if scores else math.nan for name, scores in found.items()}
@@ -149,12 +151,12 @@ def main() -> None:
         name, separator, work_dirs = row.partition('=')
         if not separator or not work_dirs:
             raise ValueError(f'`rows`: expected NAME=WORK_DIR[,WORK_DIR...], got {row!r}.')
-        rows.append(summarise(name, work_dirs.split(','), args.metric, args.size))
+        rows.append(summarise(name, work_dirs.split(','), args.metric, args.size, args.trust_configs))
     notes = add_gains(rows, args.baseline) if args.baseline else []
     text = '\n\n'.join([table(rows, args.metric), *notes])
     if args.classes:
         for row in rows:
-            row['class_scores'] = mean_class_scores(row['work_dirs'])
+            row['class_scores'] = mean_class_scores(row['work_dirs'], args.trust_configs)
         text += '\n\n' + class_table(rows)
         for row in rows:
             row['class_scores'] = {name: score for name, score in row['class_scores'].items() if not math.isnan(score)}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
-from mmseg.apis import inference_model, init_model
+from mmseg.apis import inference_model
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.config import student_config
-from mmseg_kd.evaluation.runs import Run, read_run
+from mmseg_kd.evaluation.runs import Run, add_trust_argument, read_run
+from mmseg_kd.export.plain import build_plain
 from mmseg_kd.visualization.predictions import colorize, draw_predictions
 
 
@@ -21,16 +21,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='PNG to write')
     parser.add_argument('--images', type=int, default=4, help='how many validation images, evenly spaced (default 4)')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
 def predictions(run: Run, images: list[np.ndarray], device: str) -> list[np.ndarray]:
     """Label maps (H, W) of a run's student for BGR images."""
-    config = run.config
-    config.model = student_config(config.model)
+    model = build_plain(run.config, str(run.checkpoint))[0].to(device)
     # What mmseg's inference reads; not every config names its test pipeline.
-    config.test_pipeline = config.val_dataloader.dataset.pipeline
-    model = init_model(config, str(run.checkpoint), device=device)
+    model.cfg = run.config
+    model.cfg.test_pipeline = run.config.val_dataloader.dataset.pipeline
     return [inference_model(model, image).pred_sem_seg.data[0].cpu().numpy() for image in images]
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         name, separator, work_dir = item.partition('=')
         if not separator:
             raise ValueError(f'`runs`: expected NAME=WORK_DIR, got {item!r}.')
-        runs[name] = read_run(work_dir)
+        runs[name] = read_run(work_dir, args.trust_configs)
     first = next(iter(runs.values())).config
     dataset = DATASETS.build({**first.val_dataloader.dataset, '_scope_': 'mmseg'})
     chosen = [dataset[index] for index in np.linspace(0, len(dataset) - 1, min(args.images, len(dataset))).astype(int)]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
 from mmseg_kd.distillers.segmentation.prediction import predict
-from mmseg_kd.evaluation.runs import read_run
+from mmseg_kd.evaluation.runs import add_trust_argument, read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio
 
@@ -42,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, help='measure on this many images only (default: all)')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    add_trust_argument(parser)
     args = parser.parse_args()
     if args.checkpoint is None and not Path(args.config).is_dir():
         raise ValueError(f'`checkpoint` must be given with a config file, got {args.config!r} alone; or name the work '
@@ -99,7 +100,7 @@ def markdown(table: dict) -> str:
 def main() -> None:
     args = parse_args()
     if Path(args.config).is_dir():
-        run = read_run(args.config)
+        run = read_run(args.config, args.trust_configs)
         cfg, args.checkpoint = run.config, args.checkpoint or str(run.checkpoint)
     else:
         cfg = read_config(args.config, 'config')

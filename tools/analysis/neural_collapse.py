@@ -29,6 +29,7 @@ from torch.nn import functional as F
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.distillers.segmentation.prediction import labels_as_seen
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
+from mmseg_kd.evaluation.runs import add_trust_argument
 from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat
@@ -50,6 +51,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=200, help='how many images, evenly spaced (default 200)')
     parser.add_argument('--per-class', type=int, default=500, help='features of each class at most (default 500)')
     parser.add_argument('--device', default='cpu', help='where to run (default cpu)')
+    add_trust_argument(parser)
     args = parser.parse_args(arguments)
     for name in ('images', 'per_class'):
         if getattr(args, name) < 1:
@@ -190,7 +192,7 @@ def draw(runs: list[dict], out: Path) -> None:
 
 def main(arguments=None) -> None:
     args = parse_args(arguments)
-    members = named_runs(args.runs)
+    members = named_runs(args.runs, args.trust_configs)
     init_default_scope(members[0].config.get('default_scope', 'mmseg'))
     runs = [measure(member, args) for member in members]
     args.out.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from report_pictures import choose, picture_sections
 from report_sections import figure_sections, summary
 
 import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.evaluation.runs import add_trust_argument
 from mmseg_kd.visualization.page import page
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
 
@@ -33,6 +34,7 @@ def parse_args(arguments=None) -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=3,
                         help='how many images to show where it helped most, and where it hurt most (default 3)')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
+    add_trust_argument(parser)
     args = parser.parse_args(arguments)
     if args.images < 1:
         raise ValueError(f'`--images`: expected at least 1, got {args.images}.')
@@ -49,7 +51,7 @@ def give_colors(members: list[Member]) -> None:
 
 def main(arguments=None) -> None:
     args = parse_args(arguments)
-    members = cast(args.runs)
+    members = cast(args.runs, args.trust_configs)
     give_colors(members)
     teacher = members[0]
     first = next(member for member in members if member.run is not None and member is not teacher)

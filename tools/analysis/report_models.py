@@ -8,6 +8,7 @@ from torch import nn
 from mmseg_kd.config import read_config
 from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.export.plain import build_plain
+from mmseg_kd.safe_load import load_config_without_code
 
 __all__ = ['Member', 'cast', 'load', 'named_runs']
 
@@ -34,7 +35,7 @@ class Member:
     color: str = field(default='')
 
 
-def named_runs(items: list[str]) -> list[Member]:
+def named_runs(items: list[str], trusted: bool = False) -> list[Member]:
     """A member for each ``WORK_DIR`` or ``NAME=WORK_DIR``; without a name it is called by its folder.
 
     Raises:
@@ -43,7 +44,7 @@ def named_runs(items: list[str]) -> list[Member]:
     members = []
     for item in items:
         name, _, work_dir = item.rpartition('=')
-        run = read_run(work_dir)
+        run = read_run(work_dir, trusted)
         members.append(Member(name or Path(work_dir).resolve().name, ALONE, run, run.config, run.checkpoint))
     if len({member.name for member in members}) < len(members):
         raise ValueError(f'`runs`: two have one name among {[member.name for member in members]}; name them '
@@ -51,16 +52,17 @@ def named_runs(items: list[str]) -> list[Member]:
     return members
 
 
-def cast(items: list[str]) -> list[Member]:
+def cast(items: list[str], trusted: bool = False) -> list[Member]:
     """The members of a report, teacher first, then students alone, then distilled ones.
 
     Args:
         items: ``WORK_DIR`` or ``NAME=WORK_DIR`` each.
+        trusted: Whether the configs of the runs may be run as Python.
 
     Raises:
         ValueError: two of one name, no segmentor, no distilled run, more than one teacher, or one that is gone.
     """
-    members = named_runs(items)
+    members = named_runs(items, trusted)
     others = [member.name for member in members if 'decode_head' not in member.config.model]
     if others:
         raise ValueError(f'`runs`: the report is of segmentors; {others} have no `model.decode_head`. For other models '
@@ -85,11 +87,25 @@ def cast(items: list[str]) -> list[Member]:
         if not checkpoint.is_file():
             raise ValueError(f'`runs`: the teacher {str(checkpoint)!r} of {distilled[0].run.work_dir} is not there any '
                              "more; add the teacher's own work dir.")
-        config = read_config(distilled[0].config.model.teacher.config, 'model.teacher.config')
+        config = _teacher_config(distilled[0].config.model.teacher.config, trusted)
         teacher = Member('teacher', TEACHER, None, config, checkpoint)
         members.append(teacher)
     teacher.role, teacher.checkpoint = TEACHER, checkpoint if checkpoint.is_file() else teacher.checkpoint
     return sorted(members, key=lambda member: [TEACHER, ALONE, DISTILLED].index(member.role))
+
+
+def _teacher_config(config: str | dict, trusted: bool) -> Config:
+    """The teacher's config that a run names, which is a program only if it is trusted, or of an installed package."""
+    installed = isinstance(config, str) and '::' in config and '..' not in config
+    if trusted or installed or not isinstance(config, str):
+        return read_config(config, 'model.teacher.config')
+    if not Path(config).is_file():
+        raise ValueError(f"`runs`: the teacher's config {config!r} is not there any more; add the teacher's own work "
+                         'dir.')
+    try:
+        return load_config_without_code(config, 'model.teacher.config')
+    except ValueError as error:
+        raise ValueError(f"{error} Or add the teacher's own work dir.") from error
 
 
 def _same(member: Member, checkpoint: Path) -> bool:
