@@ -1,11 +1,14 @@
 """Checkpoints that appear whole or not at all."""
 import json
+import logging
 import os
 import os.path as osp
 import shutil
+from collections.abc import Iterable
 
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 
 from mmseg_kd.registry import HOOKS
 
@@ -41,7 +44,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         self.file_backend = _RemovesLater(self.file_backend)
         if is_main_process():
-            _finish_removal(runner.work_dir)
+            _finish_removal(runner.work_dir, str(self.out_dir))
             for folder in {str(self.out_dir), runner.work_dir}:
                 shutil.rmtree(osp.join(folder, _STAGE), ignore_errors=True)
 
@@ -137,20 +140,36 @@ class _SavesAside:
         # A validation that is repeated saves the best under the name it had.
         outdated = [path for path in backend.outdated if path not in self._saved]
         backend.outdated.clear()
+        # Which these are, mmengine has from the message hub, and that from the checkpoint that was resumed.
+        outdated = _checkpoints_in(str(self._hook.out_dir), outdated)
         work_dir = self._runner.work_dir
         if not is_main_process():
             return
         # mmengine forgets what is outdated as it saves; a run that is stopped here finds it written down.
         journal, pointer = osp.join(self.work_dir, _OUTDATED), osp.join(self.work_dir, 'last_checkpoint')
         with open(journal, 'w') as file:
-            json.dump(outdated, file)
+            json.dump([osp.basename(path) for path in outdated], file)
         if osp.isfile(pointer):
             _move(pointer, osp.join(work_dir, 'last_checkpoint'))
         _remove(outdated)
         os.remove(journal)
 
 
-def _finish_removal(work_dir: str) -> None:
+def _checkpoints_in(folder: str, paths: Iterable[object]) -> list[str]:
+    """Those of the paths that are checkpoints right inside of a folder; the others stay, and the log says so."""
+    inside = []
+    for path in paths:
+        name = osp.basename(path) if isinstance(path, str) else ''
+        here = osp.join(folder, name)
+        if name.endswith('.pth') and (path == name or osp.abspath(path) == osp.abspath(here)):
+            inside.append(here)
+        else:
+            print_log(f'`default_hooks.checkpoint`: {path!r} is said to be outdated, which is no checkpoint in '
+                      f'{folder}; it is not removed.', logger='current', level=logging.WARNING)
+    return inside
+
+
+def _finish_removal(work_dir: str, folder: str) -> None:
     """Remove the checkpoints that a stopped run wrote down as outdated, but never the one ``last_checkpoint`` names."""
     journal, pointer = osp.join(work_dir, _STAGE, _OUTDATED), osp.join(work_dir, 'last_checkpoint')
     try:
@@ -161,15 +180,16 @@ def _finish_removal(work_dir: str) -> None:
     if osp.isfile(pointer):
         with open(pointer) as file:
             last = osp.abspath(file.read().strip())
-        _remove([path for path in outdated if osp.abspath(path) != last])
+        _remove([path for path in _checkpoints_in(folder, outdated if isinstance(outdated, list) else [])
+                 if osp.abspath(path) != last])
     os.remove(journal)
 
 
 def _remove(paths: list[str]) -> None:
     for path in paths:
-        if osp.isdir(path):
+        if osp.isdir(path) and not osp.islink(path):
             shutil.rmtree(path)
-        elif osp.exists(path):
+        elif osp.lexists(path):
             os.remove(path)
 
 

@@ -83,3 +83,29 @@ def test_the_best_checkpoint_and_outdated_ones(mini_cityscapes, tmp_path):
         left.append({path.name for path in work_dir.iterdir() if path.suffix == '.pth'} | {
             (work_dir / 'last_checkpoint').read_text().replace(kind, '')})
     assert left[0] == left[1] and any('best_mIoU' in name for name in left[0])
+
+
+def test_what_a_work_dir_calls_outdated_goes_only_if_it_is_a_checkpoint_there(mini_cityscapes, tmp_path):
+    """Neither the note of a stop nor the message hub of a resumed checkpoint reaches anything else."""
+    work_dir, elsewhere = tmp_path / 'run', tmp_path / 'iter_9.pth'
+    (work_dir / '.unfinished').mkdir(parents=True)
+    (work_dir / 'folder').mkdir()
+    kept = [elsewhere, work_dir / 'notes.txt', work_dir / 'folder/iter_1.pth', work_dir / 'thesis']
+    for path in [*kept, work_dir / 'iter_1.pth']:
+        path.write_text('precious')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_5.pth'))
+    (work_dir / 'link.pth').symlink_to(work_dir / 'folder')
+    (work_dir / '.unfinished/outdated.json').write_text(json.dumps(
+        [str(elsewhere), '../iter_9.pth', 'notes.txt', 'folder/iter_1.pth', 'folder', '.', '', '/', 7, None, 'link.pth',
+         str(work_dir / 'thesis'), 'iter_1.pth']))
+    config = run_config(segmentor(4), mini_cityscapes, max_iters=2, work_dir=str(work_dir), experiment_name='stranger')
+    config.default_hooks.checkpoint = dict(
+        type='mmseg_kd.SafeCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1, save_best='mIoU')
+    runner = Runner.from_cfg(config)
+    runner.message_hub.update_info('best_ckpt', str(elsewhere))
+    runner.message_hub.update_info('best_score', -1.)
+    runner.message_hub.update_info('keep_ckpt_ids', ['1/../../../iter_9'])
+    runner.train()
+    assert [path.read_text() for path in kept] == ['precious'] * 4
+    assert not (work_dir / 'iter_1.pth').exists() and not (work_dir / 'link.pth').exists()
+    assert (work_dir / 'iter_2.pth').is_file()
