@@ -1,12 +1,15 @@
-"""One HTML page that needs no other file."""
+"""One HTML page that needs no other file. What it is told is text: every function here escapes it."""
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
 from .theme import theme_css
 
-__all__ = ['PictureRow', 'Section', 'keys', 'page', 'picture_grid', 'table', 'tiles']
+__all__ = ['PictureRow', 'Section', 'keys', 'page', 'picture_grid', 'scales', 'sources', 'table',
+           'tiles']
 
+_COLOR = re.compile(r'#[0-9a-fA-F]{3,8}|rgb\(\d+,\d+,\d+\)')
 _CSS = '''
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);line-height:1.5;font-size:16px}
@@ -93,7 +96,7 @@ def picture_grid(columns: Sequence[str], rows: Sequence[PictureRow]) -> str:
     cells = ''.join(f'<span>{escape(name)}</span>' for name in columns)
     for row in rows:
         cells += f'<p>{escape(row.caption)}</p>' + ''.join(
-            f'<img src="{uri}" alt="{escape(name)}: {escape(row.caption)}">'
+            f'<img src="{escape(uri)}" alt="{escape(name)}: {escape(row.caption)}">'
             for name, uri in zip(columns, row.pictures, strict=True))
     style = f'--n:{len(columns)};grid-template-columns:repeat({len(columns)},1fr)'
     return f'<div class="scroll"><div class="grid" style="{style}">{cells}</div></div>'
@@ -103,6 +106,18 @@ def keys(items: Sequence[tuple[str, str]]) -> str:
     """A legend: (colour, name) each."""
     return '<ul class="keys">' + ''.join(
         f'<li style="--color:{_variable(color)}"><i></i>{escape(name)}</li>' for color, name in items) + '</ul>'
+
+
+def scales(items: Sequence[tuple[str, str, str]]) -> str:
+    """A legend of ramps: (name, CSS background, largest value) each; the smallest is 0."""
+    return '<ul class="keys">' + ''.join(
+        f'<li><span>{escape(name)}&ensp;0</span><span class="ramp" style="background:{escape(background)}"></span>'
+        f'<span>{escape(limit)}</span></li>' for name, background, limit in items) + '</ul>'
+
+
+def sources(items: Sequence[tuple[str, str]]) -> str:
+    """Lines of a name and a file each."""
+    return ''.join(f'<br>{escape(name)}: <code>{escape(file)}</code>' for name, file in items)
 
 
 def page(title: str, lead: str, summary: str, sections: Sequence[Section], footer: str) -> str:
@@ -131,5 +146,7 @@ def _anchor(kicker: str) -> str:
 
 
 def _variable(color: str) -> str:
-    """One of the theme's colours by its variable; any other as it is."""
+    """One of the theme's colours by its variable; any other as it is; what is no colour, as text is."""
+    if not _COLOR.fullmatch(color):
+        return 'currentColor'
     return f'var(--{color[1:]},{color})' if color.startswith('#') else color

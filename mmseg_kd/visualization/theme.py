@@ -2,6 +2,7 @@
 import io
 import re
 from contextlib import contextmanager
+from html import escape
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -32,7 +33,9 @@ def figure_style():
             'xtick.color': MUTED, 'ytick.color': MUTED, 'axes.grid': True, 'grid.color': GRID, 'grid.linewidth': 0.8,
             'axes.axisbelow': True, 'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
             'lines.linewidth': 2, 'figure.facecolor': 'none', 'axes.facecolor': 'none', 'svg.fonttype': 'none',
-            'figure.dpi': 100, 'savefig.dpi': 200, 'font.family': 'DejaVu Sans', 'axes.titlepad': 8}):
+            # Names are text, whatever signs are in them.
+            'text.parse_math': False, 'figure.dpi': 100, 'savefig.dpi': 200, 'font.family': 'DejaVu Sans',
+            'axes.titlepad': 8}):
         yield
 
 
@@ -57,7 +60,7 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
         svg = svg.replace(color, f'var(--{color[1:]})')
     svg = re.sub(r"'DejaVu Sans'(?:, [^;\"]*)?", 'inherit_family', svg)
     svg = svg.replace('inherit_family', _FONT.replace('"', "'"))
-    return svg.replace('<svg', f'<svg role="img" aria-label="{label}"', 1)
+    return svg.replace('<svg', f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
 def theme_css() -> str:

@@ -17,6 +17,10 @@ TITLES = ['Numbers', 'Training', 'Images', 'Loss maps', 'Classes', 'Boundaries',
 FIGURES = ['boundary_iou', 'calibration', 'class_iou', 'confusion', 'curves', 'images', 'logit_distance', 'loss_maps',
            'statistics', 'topk_mass']
 
+PALETTE = [[7 * index, 11 * index, 13 * index] for index in range(19)]
+#: A name of a folder, and of classes, that would run a script.
+MARKUP = '<script>$_{$'
+
 
 def spread(model, seed):
     """Weights of a classifier that prefers different classes at different pixels."""
@@ -42,7 +46,11 @@ def runs(mini_cityscapes, tmp_path_factory):
                    {'loss': 2., 'decode.loss_ce': 1., 'time': 0.1, 'step': 4}, dict(mIoU=7., step=4)]
         if name == 'dkd':
             records += [statistics | dict(step=2), statistics | dict(step=4)]
-        tiny.write_run(root / name, tiny.run_config(model, mini_cityscapes), records)
+        config = tiny.run_config(model, mini_cityscapes)
+        config.val_dataloader.dataset.update(
+            type='BaseSegDataset', img_suffix='_leftImg8bit.png', seg_map_suffix='_gtFine_labelTrainIds.png',
+            metainfo=dict(classes=[f'{MARKUP}{index}' for index in range(19)], palette=PALETTE))
+        tiny.write_run(root / name, config, records)
         plain = teacher if name == 'teacher' else student
         torch.save(spread(tiny.build(plain, seed), seed), root / name / 'iter_4.pth')
     return root
@@ -52,8 +60,9 @@ def runs(mini_cityscapes, tmp_path_factory):
 def report(runs, tmp_path_factory):
     """The page's text and its folder."""
     out = tmp_path_factory.mktemp('report')
+    shutil.copytree(runs / 'dhkd', runs / MARKUP)
     tiny.command('tools/analysis/report.py', f'T={runs}/teacher', f'student <1>={runs}/alone', f'DKD={runs}/dkd',
-                 f'DHKD={runs}/dhkd', '--out', out, '--images', 1)
+                 f'DHKD={runs}/{MARKUP}', '--out', out, '--images', 1)
     return (out / 'report.html').read_text(), out
 
 
@@ -66,6 +75,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
+        assert not [name for name in attributes if name.startswith('on')]
         self.references += [attributes[key] for key in ('src', 'href', 'xlink:href') if key in attributes]
         self.ids += [attributes['id']] if 'id' in attributes else []
         self.figures += tag == 'svg'
@@ -106,7 +116,9 @@ def test_every_section_and_figure_is_there(report, page):
     assert page.text['small'][4:] == TITLES  # the first four are remarks on the scores
     assert sorted(path.stem for path in out.glob('*.png')) == FIGURES
     assert page.figures == 8
-    assert 'student <1>' in page.text['span']  # names are text, whatever they hold
+    # Names are text, whatever they hold: of runs, checkpoints, classes.
+    assert 'student <1>' in page.text['span'] and f'{MARKUP}0' in ''.join(page.text['text'])
+    assert [each for each in page.text['code'] if each.endswith(f'{MARKUP}/iter_4.pth')]
 
 
 def predictions(runs, name, mini_cityscapes):

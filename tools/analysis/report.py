@@ -20,7 +20,7 @@ from report_sections import figure_sections, summary
 
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.evaluation.runs import add_trust_argument
-from mmseg_kd.visualization.page import page
+from mmseg_kd.visualization.page import page, sources
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
 
 
@@ -80,7 +80,7 @@ def main(arguments=None) -> None:
     chosen = choose(statistics[(alone or teacher).name], statistics[distilled.name], args.images)
     sections[2:2] = picture_sections(members, alone or teacher, distilled, models, loader.dataset, chosen, args.out)
     seen = statistics[distilled.name].confusion.sum().item()
-    runs = ''.join(f'<br>{member.name}: <code>{member.checkpoint}</code>' for member in members)
+    runs = sources([(member.name, str(member.checkpoint)) for member in members])
     lead = (f'{len(loader.dataset)} validation images, {seen:,} labelled pixels, {len(classes)} classes. '
             + ('The pictures compare ' + f'{distilled.name} with {(alone or teacher).name}.'))
     html = page(args.title, lead, summary(members, alone, statistics), sections,

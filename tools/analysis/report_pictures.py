@@ -10,7 +10,7 @@ from torch import nn
 
 from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.terms import build_terms
-from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid
+from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid, scales
 from mmseg_kd.visualization.pixels import BOTH_WRONG, BROKEN, FIXED, change_picture, data_uri, heat_picture
 from mmseg_kd.visualization.predictions import colorize, draw_predictions
 
@@ -103,16 +103,14 @@ def _loss_section(distilled: Member, rows, out: Path) -> list[Section]:
                                   for (path, _, _), row in zip(rows, pictures, strict=True)])
     ramp = ''.join(f'rgb({r},{g},{b}) {10 * i}%,' for i, (r, g, b) in enumerate(
         heat_picture(np.linspace(0, 1, 11)[None], 1.)[0].tolist())).rstrip(',')
-    scales = ''.join(
-        f'<li><span>{name}&ensp;0</span><span class="ramp" style="background:linear-gradient(90deg,{ramp})"></span>'
-        f'<span>{limit:.3g}</span></li>' for name, limit in limits.items())
+    ramps = scales([(name, f'linear-gradient(90deg,{ramp})', f'{limit:.3g}') for name, limit in limits.items()])
     total = {name: float(np.mean([maps[name].mean() for _, _, maps in rows])) for name in names}
     largest = max(total, key=total.get)
     title = (f'Where {distilled.name} still differs from the teacher' if len(names) == 1 else
              f'Most of what {distilled.name} still misses here is the {largest.partition(": ")[2]} part')
     return [Section('Loss maps', title,
                     "Each part of the distillation loss at each pixel of the same images, at weight 1, after training. "
-                    'Lighter is more.', grid + f'<ul class="keys">{scales}</ul>')]
+                    'Lighter is more.', grid + ramps)]
 
 
 def _save(path: Path, columns: list[str], rows: list[list[np.ndarray]]) -> None:
