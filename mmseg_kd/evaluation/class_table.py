@@ -13,6 +13,7 @@ def read_class_table(work_dir: str | Path, column: str = 'IoU', trusted: bool = 
     Args:
         work_dir: The run's work dir.
         column: One of the table's columns.
+        trusted: As for :func:`~.runs.read_run`.
 
     Returns:
         Class to score in percent, in the order of the classes; NaN for one that occurs neither in labels nor in

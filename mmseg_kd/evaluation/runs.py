@@ -88,8 +88,8 @@ def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
                          'write one, or give each run a work dir of its own.')
     scores = {name: value for name, value in validations[-1].items() if name not in ('step', 'time', 'data_time')}
     if not isinstance(logs[-1].config.get('model'), dict):
-        raise ValueError(f'`work_dir`: {logs[-1].folder}/vis_data/config.py is not the config of a training run: it has '
-                         'no `model`.')
+        raise ValueError(f'`work_dir`: {logs[-1].folder}/vis_data/config.py is not the config of a training run: it '
+                         'has no `model`.')
     return Run(
         work_dir, logs[-1].config, checkpoint, scores, iterations=iterations,
         step_time=median(record['time'] for record in steps),
