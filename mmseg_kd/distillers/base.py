@@ -17,7 +17,7 @@ from .dual_head import auxiliary_classifier
 from .processes import batch_of_all_processes
 from .terms import DistillTerm, build_terms
 
-__all__ = ['TERM_PREFIX', 'Distilled', 'Distilling']
+__all__ = ['TERM_PREFIX', 'Distilled', 'Distilling', 'as_step_loss']
 
 _TRAIN_ONLY = 'distill'
 _EMA_TEACHER = 'ema_teacher'
@@ -59,7 +59,7 @@ class Distilling:
         """Refuse terms that compare what does not mean the same, before anything runs."""
         raise NotImplementedError
 
-    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list,
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: object,
                    at: object | None) -> Tensor:
         """Loss of one term on one pair of taps: bring values and labels to one form, and call ``term.loss``."""
         raise NotImplementedError
@@ -149,14 +149,14 @@ class Distilling:
                 taps.update(term.teacher_taps)
         return [teacher(inputs, data_samples, taps, at) for teacher in self.teachers] if taps else []
 
-    def _distill_losses(self, student: dict[str, Tensor], teachers: list[dict[str, Tensor]], data_samples: list,
+    def _distill_losses(self, student: dict[str, Tensor], teachers: list[dict[str, Tensor]], data_samples: object,
                         at: object | None = None) -> dict[str, Tensor]:
         """Compute every term against each of the teachers.
 
         Args:
             student: Tap to tensor of the student; ``'logits'`` and ``'aux_logits'`` as their classifiers return them.
             teachers: What :meth:`_ask_teachers` returned.
-            data_samples: Data samples of the images with labels.
+            data_samples: Data samples of the images with labels, or what else :meth:`_term_loss` reads them from.
             at: As there.
 
         Returns:
@@ -192,17 +192,34 @@ class Distilling:
 
     def load_train_only_state(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`train_only_state` returned; all keys must fit."""
+        averages = {name: value for name, value in state.items() if name.startswith(f'{_EMA_TEACHER}.')}
+        self.load_averages(averages)
+        self.distill.load_state_dict({name: value for name, value in state.items() if name not in averages})
+
+    def load_averages(self, state: dict[str, Tensor]) -> None:
+        """Restore the averages of the student, as :meth:`train_only_state` names them."""
         for index, teacher in enumerate(self.ema_teachers):
             prefix = f'{_EMA_TEACHER}.{index}.'
             teacher.load_state_dict(
                 {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)})
-        self.distill.load_state_dict(
-            {name: value for name, value in state.items() if not name.startswith(f'{_EMA_TEACHER}.')})
 
     def _apply(self, fn, *args, **kwargs):
         for teacher in self.teachers:
             teacher.apply_fn(fn)
         return super()._apply(fn, *args, **kwargs)
+
+
+def as_step_loss(total: Tensor, losses: dict[str, Tensor]) -> StepLoss:
+    """A total that knows what it is the sum of: what has "loss" in its name in ``losses``, but for the sum itself."""
+    total = total.as_subclass(StepLoss)
+    parts, total.terms = [0, 0], {}
+    for name, value in losses.items():
+        if 'loss' in name and name != 'loss':
+            part = name.startswith(TERM_PREFIX)
+            parts[part] = parts[part] + value
+            total.terms[name] = value.detach()
+    total.objectives = Objectives(*parts)
+    return total
 
 
 class Distilled(Distilling):
@@ -270,16 +287,10 @@ class Distilled(Distilling):
             alignment, which goes backward twice, has not freed.
         """
         total, log_vars = super().parse_losses(losses)
-        total = total.as_subclass(StepLoss)
-        parts, total.terms, logged = [0, 0], {}, OrderedDict()
+        total = as_step_loss(total, log_vars)
         for name, value in log_vars.items():
-            logged[name] = value.detach()
-            if 'loss' in name and name != 'loss':
-                part = name.startswith(TERM_PREFIX)
-                parts[part] = parts[part] + value
-                total.terms[name] = logged[name]
-        total.objectives = Objectives(*parts)
-        return total, logged
+            log_vars[name] = value.detach()
+        return total, log_vars
 
     def init_weights(self) -> None:
         """Initialise the student as if nothing else were there; what trains beside it has its weights already."""

@@ -11,19 +11,19 @@ from .terms import DistillTerm
 __all__ = ['compare_maps', 'compare_vectors']
 
 
-def compare_maps(term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor | Upsampled, target: Tensor,
-                 size: tuple[int, int], classes: int, align_corners: bool, gaps: Gaps = NO_GAPS) -> Tensor:
-    """Compare maps of logits or features, position by position.
+def compare_maps(term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor | Upsampled, target: Tensor | None,
+                 size: tuple[int, ...], classes: int | None, align_corners: bool, gaps: Gaps = NO_GAPS) -> Tensor:
+    """Compare maps of logits or features, position by position; or vectors (N, C), of which each is one position.
 
     Args:
         term: The term.
         student: (N, C, h, w) with gradient.
         teacher: (N, C, h', w').
-        target: (N, H, W) int64 labels.
+        target: (N, H, W) int64 labels; None: there are none, and a term sees all positions.
         size: Where the two are compared, in rows and columns; maps of another size are resized bilinearly, labels by
-            nearest neighbour.
-        classes: Number of the student's classes; of maps with another number of channels a label only says whether its
-            position counts.
+            nearest neighbour. Of vectors ().
+        classes: Number of the student's classes, if it is known; of maps with another number of channels a label only
+            says whether its position counts.
         align_corners: How maps are resized.
         gaps: Where the labels mean nothing. Which positions count is the term's choice, see :func:`~.positions.select`.
 

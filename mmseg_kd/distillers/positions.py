@@ -39,13 +39,14 @@ class Selected(NamedTuple):
     weight: Tensor | None  #: (N, H, W); 0: the position does not count. None: each counts 1
 
 
-def select(term: DistillTerm, labels: Tensor, teacher: Tensor | Upsampled, size: tuple[int, int],
+def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled, size: tuple[int, ...],
            gaps: Gaps = NO_GAPS) -> Selected:
     """Target and weight of each position for one term.
 
     Args:
         term: The term, with its ``positions``, ``target`` and ``weight``.
-        labels: (N, H', W') int64, whatever stands in the gaps.
+        labels: (N, H', W') int64, whatever stands in the gaps; (N,) of vectors. None: nobody gave any for this batch,
+            and the term sees all positions, whatever its ``positions``.
         teacher: What the term reads of the teacher, (N, C, *size); class logits where the term asks for more than
             labels can say.
         size: (H, W) of the positions; labels are brought there by nearest neighbour.
@@ -56,6 +57,10 @@ def select(term: DistillTerm, labels: Tensor, teacher: Tensor | Upsampled, size:
         positions every target is a class and the weight says which count.
     """
     needs_target = getattr(term.loss, 'needs_target', True)
+    if labels is None:
+        first = _first_class(teacher) if needs_target or term.weight is not None else None
+        weight = None if term.weight is None else _weight(term, teacher, torch.ones_like(first, dtype=torch.bool))
+        return Selected(first if needs_target else None, weight)
     if term.positions == 'labelled' and (term.ignore_index is not None or needs_target and not gaps.pictures):
         target = _nearest(_ignored_without_labels(labels, gaps, term.ignore_index), size)
         counts = torch.ones_like(target, dtype=torch.bool) if term.ignore_index is None else (

@@ -128,7 +128,7 @@ def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str
     """Build ``distill=dict(<name>=dict(loss=dict(type=...), on='logits', adapter=None, schedule=None), ...)``.
 
     Args:
-        distill: The terms by name.
+        distill: The terms by name; ``loss`` may be a module as well, which gets the model's ``ignore_index``.
         ignore_index: The student's ignore label, for losses whose config names none; None: every label counts.
         weights: What a term's ``weight`` may be, beside None.
         dense: Whether the logits are maps: then a term may choose ``positions``, ``target`` and ``size``, and
@@ -150,7 +150,7 @@ def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Co
     if not name.isidentifier():
         raise ValueError(f'`distill`: a term is named by letters, digits and "_" (it becomes a key of the log), got '
                          f'{name!r}.')
-    if not isinstance(settings, dict) or not isinstance(settings.get('loss'), dict):
+    if not isinstance(settings, dict) or not isinstance(settings.get('loss'), (dict, nn.Module)):
         raise ValueError(f"`{where}`: expected dict(loss=dict(type=...), on='logits'), got {settings!r}.")
     known = (*_SETTINGS, *(_CHOICES if dense else ()))
     unknown = set(settings) - set(known)
@@ -158,15 +158,17 @@ def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Co
         raise ValueError(f'`{where}`: unknown setting {sorted(unknown)}; expected {list(known)}. Settings of the '
                          'loss itself belong into `loss`.')
     _check_weight(settings.get('weight'), weights, dense, where)
-    weight = settings['loss'].get('loss_weight', 1.)
+    given = settings['loss']
+    is_built = isinstance(given, nn.Module)
+    weight = getattr(given, 'loss_weight', 1.) if is_built else given.get('loss_weight', 1.)
     if not math.isfinite(weight) or weight < 0:
         raise ValueError(f'`{where}.loss.loss_weight`: expected a finite number >= 0, got {weight!r}.')
     chosen = {key: settings.get(key, values[0]) for key, values in _CHOICES.items()}
     for key, value in chosen.items():
         if value not in _CHOICES[key]:
             raise ValueError(f'`{where}.{key}`: expected one of {list(_CHOICES[key])}, got {value!r}.')
-    loss = MODELS.build(settings['loss'])
-    if 'ignore_index' not in settings['loss'] and hasattr(loss, 'ignore_index'):
+    loss = given if is_built else MODELS.build(given)
+    if (is_built or 'ignore_index' not in given) and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
     own = getattr(loss, 'ignore_index', ignore_index)
     schedule = read_schedule(settings.get('schedule'), where)

@@ -3,6 +3,8 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from torch import nn
+
 from .cached import CachedTeacher, build_cached_teacher
 from .ema import build_ema_teacher
 from .guest import Teacher
@@ -10,6 +12,7 @@ from .host import Host
 from .huggingface import build_huggingface_teacher
 from .module import build_module_teacher
 from .openmmlab import build_openmmlab_teacher
+from .own_network import build_own_network_teacher
 from .probe import input_channels
 
 __all__ = ['build_teacher', 'build_teachers']
@@ -35,6 +38,7 @@ def build_teachers(settings: dict | Sequence[dict], host: Host) -> tuple[tuple[T
     """
     if not isinstance(settings, (list, tuple)):
         return (build_teacher(settings, host), ), (1., )
+    settings = [dict(network=each) if isinstance(each, nn.Module) else each for each in settings]
     weights = _weights(settings)
     return tuple(build_teacher({name: value for name, value in each.items() if name != 'weight'}, host)
                  for each in settings), weights
@@ -61,7 +65,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
 
     Args:
         settings: ``dict(config=..., checkpoint=...)``, see :func:`~.openmmlab.build_openmmlab_teacher`;
-            ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; or ``dict(type=..., ...)``, where ``type``
+            ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; an ``nn.Module`` or ``dict(network=...)``,
+            see :func:`~.own_network.build_own_network_teacher`; or ``dict(type=..., ...)``, where ``type``
             is ``'huggingface'`` (see :func:`~.huggingface.build_huggingface_teacher`), ``'module'`` (see
             :func:`~.module.build_module_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
         host: What is known of the student.
@@ -79,6 +84,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
 
 
 def _build(settings: dict, host: Host) -> Teacher | CachedTeacher:
+    if isinstance(settings, nn.Module) or isinstance(settings, dict) and 'network' in settings:
+        return build_own_network_teacher(settings, host)
     kind = settings.get('type') if isinstance(settings, dict) else None
     if kind is not None:
         if kind not in _KINDS:

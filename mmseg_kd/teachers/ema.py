@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .guest import Teacher
 from .host import Host
-from .normalization import Renormalize
+from .normalization import AS_IT_IS
 from .openmmlab import number_of_classes, what_features_need
 
 __all__ = ['EmaTeacher', 'build_ema_teacher']
@@ -40,8 +40,8 @@ class EmaTeacher(Teacher):
         model = copy.deepcopy(student)
         model.teachers = ()
         # It knows at first what the student knows: there is nothing to be checked before training.
-        super().__init__(model, logits, Renormalize(student.data_preprocessor, model.data_preprocessor),
-                         has_weights=False, num_classes=number_of_classes(model), features=what_features_need(logits))
+        super().__init__(model, logits, AS_IT_IS, has_weights=False, num_classes=number_of_classes(model),
+                         features=what_features_need(logits))
         self.momentum = momentum
         self.warmup = warmup
         self.steps: int | None = None

@@ -1,5 +1,5 @@
 """The teacher: a guest in the student's training."""
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -76,10 +76,11 @@ class Teacher:
         if self.speed.compile is not None and set(taps) - {LOGITS}:
             raise ValueError(f"`teacher.compile`: a compiled teacher gives its 'logits' alone, but a term reads "
                              f'{sorted(set(taps) - {LOGITS})}. Remove `compile`.')
-        self._settle(inputs.device)
-        inputs = self.speed.prepare_images(self.renormalize(inputs, data_samples))
+        device = _device_of(inputs)
+        self._settle(device)
+        inputs = self._prepared(inputs, data_samples)
         # Weights in a precision of their own leave nothing to autocast.
-        own = nullcontext() if self.speed.dtype is None else torch.autocast(inputs.device.type, enabled=False)
+        own = nullcontext() if self.speed.dtype is None else torch.autocast(device.type, enabled=False)
         with own:
             return self.run(inputs, taps, at)
 
@@ -95,6 +96,16 @@ class Teacher:
                 answers = self._logits(self.model, images) if at is None else self._logits(self.model, images, at)
                 calls.outputs.update(answers if isinstance(answers, dict) else {LOGITS: answers})
         return calls.outputs
+
+    def _prepared(self, inputs: Tensor, data_samples: Sequence) -> Tensor:
+        """Images as the teacher wants them."""
+        if self.renormalize.is_identity and self.speed == AS_TRAINED:
+            return inputs
+        if not isinstance(inputs, Tensor):
+            raise ValueError(f'`{self.setting}`: expected the inputs as one tensor of images, which are normalised or '
+                             f'cast for the teacher, got a {type(inputs).__name__}. Take a teacher that sees what the '
+                             'student sees.')
+        return self.speed.prepare_images(self.renormalize(inputs, data_samples))
 
     def _settle(self, device: torch.device) -> None:
         """Be where the images are; FSDP moves the student's parameters one by one, which no guest notices."""
@@ -115,3 +126,11 @@ class Teacher:
     def __repr__(self) -> str:
         size = sum(parameter.numel() for parameter in self.model.parameters())
         return f'Teacher({type(self.model).__name__}, {size / 1e6:.2f} M parameters, frozen)'
+
+
+def _device_of(inputs: Tensor | Mapping | tuple) -> torch.device:
+    """Where the inputs are; those of plain modules may be several, by name or by place."""
+    if isinstance(inputs, Tensor):
+        return inputs.device
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return next((value.device for value in values if isinstance(value, Tensor)), torch.device('cpu'))

@@ -56,7 +56,8 @@ def refuse_unknown(settings: dict, known: Collection[str], kind: str) -> None:
                          f'{", ".join(f"`{name}`" for name in known)}.')
 
 
-def read_image_format(settings: dict, known: dict | None = None, channels: int | None = None) -> ImageFormat:
+def read_image_format(settings: dict, known: dict | None = None, channels: int | None = None,
+                      setting: str = 'teacher') -> ImageFormat:
     """Read ``mean``, ``std``, ``scale``, ``rgb`` and ``size``: a network sees (image / scale - mean) / std.
 
     Args:
@@ -64,6 +65,7 @@ def read_image_format(settings: dict, known: dict | None = None, channels: int |
             0 .. 1; ``rgb=True`` is the order of channels; ``size=(H, W)`` is for networks that take no other.
         known: The same settings as the network's own files say, which ``settings`` go before.
         channels: Number of channels that the network takes, if that is known.
+        setting: Where ``settings`` were given, for messages.
 
     Raises:
         ValueError: a value outside of its domain, or ``mean`` and ``std`` that nobody gives.
@@ -71,33 +73,33 @@ def read_image_format(settings: dict, known: dict | None = None, channels: int |
     given = {**(known or {}), **{name: settings[name] for name in IMAGE_SETTINGS if name in settings}}
     scale = given.get('scale', 255.)
     if not _is_number(scale) or scale <= 0:
-        raise ValueError(f'`teacher.scale`: expected a number above 0, what images 0 .. 255 are divided by, got '
+        raise ValueError(f'`{setting}.scale`: expected a number above 0, what images 0 .. 255 are divided by, got '
                          f'{scale!r}.')
     rgb = given.get('rgb', True)
     if not isinstance(rgb, bool):
-        raise ValueError(f'`teacher.rgb`: expected True (red, green, blue) or False (blue, green, red), got {rgb!r}.')
+        raise ValueError(f'`{setting}.rgb`: expected True (red, green, blue) or False (blue, green, red), got {rgb!r}.')
     size = given.get('size')
     if size is not None and (not isinstance(size, (list, tuple)) or len(size) != 2 or not all(
             type(side) is int and side > 0 for side in size)):
-        raise ValueError(f'`teacher.size`: expected (height, width) of the only images that the network takes, got '
+        raise ValueError(f'`{setting}.size`: expected (height, width) of the only images that the network takes, got '
                          f'{size!r}.')
     values = {}
     for name in ('mean', 'std'):
         value = given.get(name)
         if not isinstance(value, (list, tuple)) or not value or not all(map(_is_number, value)) or (
                 name == 'std' and min(value) <= 0):
-            raise ValueError(f'`teacher.{name}`: expected one number for each channel, so that the network sees '
+            raise ValueError(f'`{setting}.{name}`: expected one number for each channel, so that the network sees '
                              f'(image / scale - mean) / std with scale={scale:g}, got {value!r}. Networks of ImageNet '
                              'have mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]; one that takes values '
                              '0 .. 1 as they are has mean=[0., 0., 0.], std=[1., 1., 1.].')
         values[name] = torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1) * scale
     if len(values['mean']) != len(values['std']) or (channels is not None and len(values['mean']) != channels):
         takes = '' if channels is None else f', and the network takes images of {channels}'
-        raise ValueError(f'`teacher.mean`, `teacher.std`: expected one number for each channel, got '
+        raise ValueError(f'`{setting}.mean`, `{setting}.std`: expected one number for each channel, got '
                          f'{len(values["mean"])} and {len(values["std"])}{takes}.')
     if values['mean'].max() > 255 * 1.01:
-        raise ValueError(f'`teacher.mean`: {list(given["mean"])} times scale={scale:g} lies above 255, where no image '
-                         'is. Give mean and std of images that were divided by `scale`, or scale=1.')
+        raise ValueError(f'`{setting}.mean`: {list(given["mean"])} times scale={scale:g} lies above 255, where no '
+                         'image is. Give mean and std of images that were divided by `scale`, or scale=1.')
     return ImageFormat(values['mean'], values['std'], rgb, None if size is None else tuple(size))
 
 

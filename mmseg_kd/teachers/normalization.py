@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Renormalize', 'swaps_channels']
+__all__ = ['AS_IT_IS', 'Renormalize', 'swaps_channels']
 
 
 class Renormalize:
@@ -17,23 +17,21 @@ class Renormalize:
     Args:
         student: The student's data preprocessor.
         teacher: The teacher's data preprocessor.
+
+    Attributes:
+        is_identity: Whether both see the same images, padding included.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module):
+    def __init__(self, student: object, teacher: object):
         self.pad_val = _pad_value(teacher)
         self.swap = swaps_channels(student) != swaps_channels(teacher)
         self.scale = self.shift = None
         (mean, std), (own_mean, own_std) = _statistics(student, self.swap), _statistics(teacher, False)
         scale, shift = std / own_std, (mean - own_mean) / own_std
         self._same_pixels = not self.swap and bool((scale == 1).all() and (shift == 0).all())
-        self._same_padding = self._same_pixels and self.pad_val == _pad_value(student)
+        self.is_identity = self._same_pixels and self.pad_val == _pad_value(student)
         if not self._same_pixels:
             self.scale, self.shift = scale, shift
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether both see the same images, padding included."""
-        return self._same_padding
 
     def __call__(self, inputs: Tensor, data_samples: Sequence | None = None) -> Tensor:
         """Renormalise a batch.
@@ -88,3 +86,7 @@ def swaps_channels(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor turns BGR into RGB, or the other way."""
     # mmengine's name, that of mmsegmentation 1.2, mmpretrain's.
     return any(getattr(preprocessor, name, False) for name in ('_channel_conversion', 'channel_conversion', 'to_rgb'))
+
+
+#: Teacher and student see the same images.
+AS_IT_IS = Renormalize(None, None)

@@ -57,7 +57,7 @@ def build_openmmlab_teacher(settings: dict, host: Host) -> Teacher:
         load_into(model, weights, 'teacher.checkpoint', checkpoint, 'teacher.config')
         classes = weights.classes
     no_logits = None
-    if getattr(model, host.head_name, None) is None:
+    if host.head_name is not None and getattr(model, host.head_name, None) is None:
         no_logits = f'`teacher.config`: a {type(model).__name__} without `{host.head_name}` has no logits'
     return Teacher(model, host.logits, Renormalize(host.preprocessor, model.data_preprocessor), speed,
                    checkpoint is not None, settings.get('shard', False), classes or names_in_config(config, host.scope),
