@@ -12,9 +12,11 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 __all__ = ['DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPERS', 'STRATEGIES', 'TRANSFORMS',
-           'import_with_extra']
+           'class_named', 'import_with_extra']
 
 _SCOPE = 'mmseg_kd'
+# Where classes with a public name are, those first whose import costs least.
+_ROOMS = ('losses', 'distillers', 'models', 'datasets', 'datasets.teacher_logits', 'engine', 'distillers.segmentation')
 
 
 def import_with_extra(module: str, extra: str, who: str) -> ModuleType:
@@ -46,20 +48,20 @@ class ExtrasRegistry(Registry):
 
     def __init__(self, *args, extras: dict[str, tuple[str, str]], **kwargs):
         super().__init__(*args, **kwargs)
-        self._extras = extras
+        self.extras = extras
 
     def get(self, key: str):
         """mmengine's ``get``, after the import of what registers ``key``."""
         name = key.rpartition('.')[2]
-        if name in self._extras and name not in self._module_dict:
-            module, extra = self._extras[name]
+        if name in self.extras and name not in self._module_dict:
+            module, extra = self.extras[name]
             import_with_extra(module, extra, f'{_SCOPE}.{name}')
         return super().get(key)
 
 
 MODELS = ExtrasRegistry(
     'model', parent=MMENGINE_MODELS, scope=_SCOPE,
-    locations=['mmseg_kd.losses', 'mmseg_kd.models', 'mmseg_kd.distillers'],
+    locations=['mmseg_kd.losses', 'mmseg_kd.models', 'mmseg_kd.distillers.segmentation'],
     extras=dict(DistilledImageClassifier=('mmseg_kd.distillers.classification.classifier', 'cls'),
                 DistilledSingleStageDetector=('mmseg_kd.distillers.detection.single_stage', 'det'),
                 DistilledTwoStageDetector=('mmseg_kd.distillers.detection.two_stage', 'det')))
@@ -74,3 +76,16 @@ OPTIM_WRAPPERS = Registry(
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope=_SCOPE, locations=['mmseg_kd.datasets.teacher_logits'])
 STRATEGIES = Registry('strategy', parent=MMENGINE_STRATEGIES, scope=_SCOPE, locations=['mmseg_kd.engine'])
+
+
+def class_named(name: str) -> type | None:
+    """The class of mmseg_kd that a config names ``mmseg_kd.<name>``; None: there is none.
+
+    Raises:
+        ImportError: it needs an extra that is not installed.
+    """
+    for room in _ROOMS:
+        module = import_module(f'{_SCOPE}.{room}')
+        if name in module.__all__:
+            return getattr(module, name)
+    return next((registry.get(name) for registry in (MODELS, DATASETS) if name in registry.extras), None)

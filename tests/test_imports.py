@@ -67,6 +67,26 @@ def test_import_is_light_and_silent():
     assert process.stdout.strip() == '[]' and process.stderr == ''
 
 
+def test_what_a_config_names_has_the_same_name_in_python():
+    code = ('import sys, mmseg_kd\n'
+            'from mmseg_kd import Distiller, DKDLoss\n'
+            'print("mmseg" in sys.modules)\n'
+            'from mmseg_kd import registry\n'
+            'for name in registry.__all__:\n'
+            '    each = getattr(registry, name)\n'
+            '    if name.isupper():\n'
+            '        each.import_from_location()\n'
+            '        for key, value in each.module_dict.items():\n'
+            '            assert getattr(mmseg_kd, key) is value, key\n'
+            'try:\n'
+            '    from mmseg_kd import Adam\n'
+            'except ImportError as error:\n'
+            '    print(error)')
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith('False\n') and "cannot import name 'Adam' from 'mmseg_kd'" in process.stdout
+
+
 def test_names_are_found_from_any_scope():
     code = ('from mmengine.registry import DefaultScope, MODELS\n'
             'for scope in ("mmengine", "mmseg", "mmseg_kd"):\n'

@@ -2,17 +2,17 @@
 # Make the environment and run the tests: bash tools/test.sh [--all] [arguments of pytest]
 #
 # --all adds the extras "cls" (mmpretrain, torchvision), "export" (ONNX), "hf", "timm" and "smp" (teachers from
-# elsewhere) and "docs" (Sphinx) to the environment and runs the tests that need them, all configs of the segmentation
-# zoo instead of a selection, and the test of the release (builds wheel and sdist, installs the wheel elsewhere); then,
-# in .venv-det, which lies on top of it, those that need the extra "det"
-# (mmdet, mmcv with operators).
+# elsewhere), "lightning" (loops from elsewhere) and "docs" (Sphinx) to the environment and runs the tests that need
+# them, all configs of the segmentation zoo instead of a selection, and the test of the release (builds wheel and sdist,
+# installs the wheel elsewhere); then, in .venv-det, which lies on top of it, those that need the extra "det" (mmdet,
+# mmcv with operators).
 set -euo pipefail
 extras=dev all=0
 if [ "${1:-}" = --all ]; then
-    extras=dev,cls,export,hf,timm,smp,docs all=1
+    extras=dev,cls,export,hf,lightning,timm,smp,docs all=1
     shift
 else
-    set -- -m 'not (cls or det or docs or export or hf or release or smp or timm or zoo)' "$@"
+    set -- -m 'not (cls or det or docs or export or hf or lightning or release or smp or timm or zoo)' "$@"
 fi
 EXTRAS=$extras source "$(dirname "$0")/environment.sh"
 cd "$root"

@@ -1,4 +1,4 @@
-"""Distilled models: any OpenMMLab model with a teacher. What they share lies here, one folder a library beside it."""
-from .segmentation import DistilledCascadeEncoderDecoder, DistilledEncoderDecoder
+"""Distillation: terms, adapters, dual head and schedules, which all models share; one folder a library beside them."""
+from .distiller import Distiller
 
-__all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
+__all__ = ['Distiller']

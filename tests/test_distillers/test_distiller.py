@@ -117,6 +117,24 @@ def test_without_labels_only_the_terms_count_at_all_positions():
     assert all(parts[name] == labelled[name] for name in parts)
 
 
+def test_a_term_chooses_its_positions_among_images_as_among_pixels():
+    student, teacher = classifier(), classifier(16, seed=1)
+    labels = torch.where(torch.arange(4) < 2, LABELS, -100)
+    rows = [logits.detach().double() for logits in (student(images()), teacher(images()))]
+    log_p, log_q = (logits.log_softmax(1) for logits in rows)
+    kl = (log_q.exp() * (log_q - log_p)).sum(1)
+    confidence = log_q.exp().amax(1)
+    threshold = float(confidence.sort().values[1:3].mean())
+    def value(**settings):
+        terms = dict(kd=dict(loss=KDLoss(temperature=1.), **settings))
+        return Distiller(student, teacher, terms)(images(), labels)[1]['distill.loss_kd'].double()
+    for settings, wanted in ((dict(), kl[:2].mean()), (dict(positions='all'), kl.mean()),
+                             (dict(positions='all', weight=threshold), kl[confidence >= threshold].mean()),
+                             (dict(positions='all', weight='confidence'),
+                              (kl * confidence).sum() / confidence.sum())):
+        torch.testing.assert_close(value(**settings), wanted, rtol=1e-5, atol=0)
+
+
 def test_a_frozen_teacher_and_a_student_that_stays_a_plain_module():
     student, teacher = Segmentor(), Segmentor(16, seed=1)
     keys, weights = list(student.state_dict()), copy.deepcopy(teacher.state_dict())
