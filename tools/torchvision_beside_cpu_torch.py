@@ -57,8 +57,9 @@ def main() -> None:
 
 
 def start() -> None:
-    """Watch for the import of torchvision."""
-    sys.meta_path.insert(0, DeclareOperators())
+    """Watch for the import of torchvision; a second call, as from an environment on top of another, adds nothing."""
+    if not any(isinstance(finder, DeclareOperators) for finder in sys.meta_path):
+        sys.meta_path.insert(0, DeclareOperators())
 
 
 if __name__ == '__main__':

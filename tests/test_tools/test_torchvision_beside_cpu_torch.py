@@ -34,3 +34,12 @@ def test_its_operators_are_declared_and_have_no_code(tmp_path):
                   '    print("no code")', tmp_path)
     # Starting up is light: torch is not imported before torchvision is.
     assert process.stdout.split('\n')[:2] == ['False', 'no code'], process.stderr
+
+
+def test_a_second_start_and_a_look_before_the_import_change_nothing(tmp_path):
+    process = run('import importlib.util, sys, torchvision_beside_cpu_torch as help\n'
+                  'sys.meta_path[:] = [each for each in sys.meta_path if type(each).__name__ != "DeclareOperators"]\n'
+                  'help.start()\nhelp.start()\n'
+                  'importlib.util.find_spec("torchvision")\n'
+                  'import torchvision\nprint("imports")', tmp_path)
+    assert process.stdout.split() == ['imports'], process.stderr
