@@ -1,6 +1,4 @@
-# The quickstart's teacher, as it was trained for the file in configs/demo/released/. It learns from 3,000 pictures:
-#   python tools/dataset_converters/mini_cityscapes.py data/mini_cityscapes_3000 --num-train 3000 --num-val 100 \
-#       --size 128 256 --seed 1 --workers 2
+# The quickstart's teacher. teacher/README.md says how the file in that folder was made with this config.
 _base_ = [
     '../_base_/teachers/deeplabv3plus_r18-w24-d8.py', '../_base_/datasets/mini_cityscapes_128x256.py',
     '../_base_/schedules/schedule_demo.py', '../_base_/default_runtime.py'
@@ -10,8 +8,7 @@ train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 crop_size = (128, 256)
-data_preprocessor = dict(size=crop_size)
-model = dict(data_preprocessor=data_preprocessor)
+model = dict(data_preprocessor=dict(size=crop_size))
 optim_wrapper = dict(optimizer=dict(lr=5e-3))
 param_scheduler = [dict(type='PolyLR', eta_min=0., power=0.9, begin=0, end=3000, by_epoch=False)]
 train_cfg = dict(max_iters=3000, val_interval=500)

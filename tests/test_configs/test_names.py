@@ -30,6 +30,7 @@ BACKBONES = {f'resnet{depth}': dict(type='mmseg_kd.CIFARResNet', depth=depth) fo
     'mobilenet-v2': dict(type='mmseg_kd.CIFARMobileNetV2'), 'mobilenet-v1': dict(type='mmseg_kd.MobileNetV1'),
     'vit-s-p16': dict(type='VisionTransformer', arch='deit-small', patch_size=16),
     'pspnet-r18-w32-d8': dict(type='ResNetV1c', depth=18, base_channels=32, strides=[1, 2, 1, 1]),
+    'deeplabv3plus-r18-w24-d8': dict(type='ResNetV1c', depth=18, base_channels=24, strides=[1, 2, 1, 1]),
     'fcn-r18-w16-d8': dict(type='ResNetV1c', depth=18, base_channels=16, strides=[1, 2, 1, 1])}
 #: A data set's type, number of classes, and part of where it lies.
 DATA = {
@@ -58,7 +59,7 @@ def assert_is(config, name, data):
     head = config.model.get('decode_head') or config.model.head
     assert head.num_classes == classes
     if 'decode_head' in config.model:
-        assert head.type == dict(pspnet='PSPHead', fcn='FCNHead')[name.partition('-')[0]]
+        assert head.type == dict(pspnet='PSPHead', fcn='FCNHead', deeplabv3plus='DepthwiseSeparableASPPHead')[name.partition('-')[0]]
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = config[loader].dataset
         assert dataset.type == kind and place in dataset.get('data_root', '')
