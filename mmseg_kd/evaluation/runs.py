@@ -24,14 +24,14 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Run:
-    """One training run.
+    """One training run, or a trained network that ``tools/test.py`` evaluated.
 
     Attributes:
         work_dir: Where it lies.
         config: Its config, as the Runner dumped it.
         checkpoint: Its latest checkpoint.
-        scores: The last validation's metrics, in percent (``mIoU``, ``aAcc``, ``mAcc``).
-        iterations: Iterations trained.
+        scores: The last validation's metrics (or the test's), in percent (``mIoU``, ``aAcc``, ``mAcc``).
+        iterations: Iterations trained; None where it was only evaluated, as for ``step_time``.
         step_time: Median seconds per iteration, data loading included.
         peak_memory: Largest logged memory in MiB: of the GPU, or on a CPU the process's; None where none was logged.
         steps: The logged training steps: each a dict with ``step``, ``loss``, ``lr``, ...
@@ -44,8 +44,8 @@ class Run:
     config: Config
     checkpoint: Path
     scores: dict[str, float]
-    iterations: int
-    step_time: float
+    iterations: int | None
+    step_time: float | None
     peak_memory: float | None = None
     steps: list[dict] = field(default_factory=list, repr=False)
     validations: list[dict] = field(default_factory=list, repr=False)
@@ -53,7 +53,7 @@ class Run:
 
 
 def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
-    """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir.
+    """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir, or what ``tools/test.py`` left there.
 
     Args:
         work_dir: The run's work dir. The logs of a run and of what continued it (``--resume``) are joined; an older run
@@ -65,6 +65,9 @@ def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
     """
     work_dir = Path(work_dir)
     if not (work_dir / 'last_checkpoint').is_file():
+        evaluated = _newest_evaluation(work_dir, trusted)
+        if evaluated is not None:
+            return evaluated
         raise ValueError(f'`work_dir`: expected the work dir of a training run, got {str(work_dir)!r}, which has no '
                          '`last_checkpoint`. Train first: python tools/train.py CONFIG --work-dir '
                          f'{work_dir}')
@@ -95,6 +98,19 @@ def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
         step_time=median(record['time'] for record in steps),
         peak_memory=max((record['memory'] for record in steps if 'memory' in record), default=None), steps=steps,
         validations=validations, statistics=statistics)
+
+
+def _newest_evaluation(work_dir: Path, trusted: bool) -> Run | None:
+    """The newest result of ``tools/test.py`` in its work dir; None where there is none."""
+    for file in sorted(work_dir.glob('*/*.json'), reverse=True):
+        dumped = file.parent / 'vis_data/config.py'
+        # A Runner names the file of a test's metrics as it names the folder: by the time of its start.
+        if file.stem == file.parent.name and dumped.is_file():
+            config, scores = _read_dumped(dumped, trusted), json.loads(file.read_text())
+            return Run(work_dir, config, Path(config.load_from),
+                       {name: value for name, value in scores.items() if name not in ('time', 'data_time')},
+                       iterations=None, step_time=None)
+    return None
 
 
 class Log(NamedTuple):

@@ -78,6 +78,10 @@ def test_test_tool_scores_the_distilled_config_without_its_teacher(trained, tmp_
     records = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).open()]
     assert score == pytest.approx(records[-1]['mIoU'], abs=1e-6)
     assert 'EncoderDecoder' in process.stdout and 'DistilledEncoderDecoder' not in process.stdout
+    # The table takes what it left for a row of a trained network.
+    rows = command('tools/analysis/compare.py', f'trained={work_dir}', f'evaluated={tmp_path}').stdout.splitlines()
+    cells = next(row for row in rows if row.startswith('| evaluated')).split(' | ')
+    assert cells[3:5] == ['', f'{score:.2f}']
 
 
 def test_official_evaluation_and_the_label_maps_for_a_server(trained, tmp_path):

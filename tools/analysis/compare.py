@@ -26,7 +26,8 @@ from mmseg_kd.registry import MODELS
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare training runs', epilog=__doc__.split('\n\n')[1])
     parser.add_argument('rows', nargs='+', metavar='NAME=WORK_DIR[,WORK_DIR...]',
-                        help='a row of the table: its name and the work dirs of its runs, one a seed')
+                        help='a row of the table: its name and the work dirs of its runs, one a seed, or that of a '
+                             'tools/test.py')
     parser.add_argument('--baseline', help='name of the row that gains are counted from: seed by seed where the runs '
                         'say theirs, else between the means')
     parser.add_argument('--metric', default='mIoU', help='metric of the validation (default mIoU)')
@@ -65,7 +66,7 @@ def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int
         iterations=runs[0].iterations,
         seeds=[run.config.get('randomness', {}).get('seed') for run in runs], scores=scores,
         mean=statistics.mean(scores), deviation=statistics.stdev(scores) if len(scores) > 1 else None,
-        step_time=statistics.median(run.step_time for run in runs),
+        step_time=None if runs[0].step_time is None else statistics.median(run.step_time for run in runs),
         peak_memory_mib=max(memory, default=None), work_dirs=[str(run.work_dir) for run in runs])
 
 
@@ -116,8 +117,10 @@ def table(rows: list[dict], metric: str) -> str:
         each = ', '.join(f'{score:.2f}' for score in row['scores'])
         flops = '' if row['flops'] is None else f"{row['flops'] / 1e9:.3g} G"
         memory = '' if row['peak_memory_mib'] is None else f"{row['peak_memory_mib'] / 1024:.2f} GiB"
-        lines.append(f"| {row['name']} | {row['parameters'] / 1e6:.3f} M | {flops} | {row['iterations']} | "
-                     f"{row['mean']:.2f}{deviation} | {gain} | {each} | {row['step_time']:.3f} | {memory} |")
+        trained = '' if row['iterations'] is None else f"{row['iterations']}"
+        time = '' if row['step_time'] is None else f"{row['step_time']:.3f}"
+        lines.append(f"| {row['name']} | {row['parameters'] / 1e6:.3f} M | {flops} | {trained} | "
+                     f"{row['mean']:.2f}{deviation} | {gain} | {each} | {time} | {memory} |")
     return '\n'.join(lines)
 
 

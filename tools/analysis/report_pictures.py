@@ -9,6 +9,7 @@ from report_pass import Statistics
 from torch import nn
 
 from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
+from mmseg_kd.distillers.positions import WEIGHTS
 from mmseg_kd.distillers.terms import build_terms
 from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid, scales
 from mmseg_kd.visualization.pixels import BOTH_WRONG, BROKEN, FIXED, change_picture, data_uri, heat_picture
@@ -77,7 +78,9 @@ def loss_maps(distilled: Member, of_student: Prediction, of_teacher: Prediction)
     """
     maps = {}
     student, teacher, labels = of_student.logits[None], of_teacher.logits[None], of_student.labels[None]
-    for name, term in build_terms(distilled.config.model.distill, 255).items():
+    for name, term in build_terms(distilled.config.model.distill, 255, WEIGHTS, dense=True).items():
+        # Void has no label, and a picture of the loss shows it as such whatever `positions` the term had.
+        term.loss.ignore_index = 255
         if term.teacher_tap != 'logits' or term.student_tap not in ('logits', 'aux_logits'):
             continue
         parts = term.loss.part_values(student, teacher, labels, reduction='none')
