@@ -53,7 +53,7 @@ class Run:
 
 
 def read_run(work_dir: str | Path, trusted: bool = False) -> Run:
-    """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir, or what ``tools/test.py`` left there.
+    """Read the newest run of ``tools/train.py`` (or of mmseg's own) in a work dir, or what ``tools/test.py`` left.
 
     Args:
         work_dir: The run's work dir. The logs of a run and of what continued it (``--resume``) are joined; an older run

@@ -59,7 +59,8 @@ def assert_is(config, name, data):
     head = config.model.get('decode_head') or config.model.head
     assert head.num_classes == classes
     if 'decode_head' in config.model:
-        assert head.type == dict(pspnet='PSPHead', fcn='FCNHead', deeplabv3plus='DepthwiseSeparableASPPHead')[name.partition('-')[0]]
+        heads = dict(pspnet='PSPHead', fcn='FCNHead', deeplabv3plus='DepthwiseSeparableASPPHead')
+        assert head.type == heads[name.partition('-')[0]]
     for loader in ('train_dataloader', 'val_dataloader'):
         dataset = config[loader].dataset
         assert dataset.type == kind and place in dataset.get('data_root', '')

@@ -56,7 +56,8 @@ STUDIES = {
     'tools/analysis/recipes_study.sh': (['--seeds', '0'], 23),
 }
 #: Settings that a config need not have.
-OPTIONAL = re.compile(r'randomness\.seed|model\.teacher\.cache|train_dataloader\.dataset\.indices|model\.dual_head\.kind|'
+OPTIONAL = re.compile(r'randomness\.seed|model\.teacher\.cache|train_dataloader\.dataset\.indices|'
+                      r'model\.dual_head\.kind|'
                       # What a loss does not know it refuses itself.
                       r'model\.distill\.d?kd\.(loss\.\w+|on|target)')
 

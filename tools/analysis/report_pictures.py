@@ -8,8 +8,8 @@ from report_models import Member
 from report_pass import Statistics
 from torch import nn
 
-from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.positions import WEIGHTS
+from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.terms import build_terms
 from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid, scales
 from mmseg_kd.visualization.pixels import BOTH_WRONG, BROKEN, FIXED, change_picture, data_uri, heat_picture
