@@ -7,19 +7,23 @@ Then train with ``model.teacher.cache=FOLDER``. The teacher sees the whole image
 cropping and flipping. A run that is stopped continues where it was.
 """
 import argparse
+import json
 import logging
 from pathlib import Path
 
 import mmengine
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
-from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
-from mmseg_kd.functional import Upsampled
+from mmseg_kd.datasets.teacher_cache import CachedMap, TeacherCache, checkpoint_digest, image_loading
+from mmseg_kd.distillers.segmentation.prediction import ask_teacher, small_map
 from mmseg_kd.registry import MODELS
+from mmseg_kd.safe_load import download
+from mmseg_kd.teachers.cached import config_digest
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,12 +40,20 @@ def parse_args() -> argparse.Namespace:
 
 
 def training_images(cfg: Config, scale: list[int] | None):
-    """The training set without augmentation or labels: one image after the other."""
+    """The training set without augmentation or labels, loaded as in training: one image after the other."""
     from mmseg.registry import DATASETS
     settings = cfg.train_dataloader.dataset.copy()
     resize = [dict(type='Resize', scale=tuple(scale), keep_ratio=True)] if scale else []
-    settings.pipeline = [dict(type='LoadImageFromFile'), *resize, dict(type='PackSegInputs')]
+    settings.pipeline = [*image_loading(settings.pipeline), *resize, dict(type='PackSegInputs')]
     return DATASETS.build(settings)
+
+
+def checkpoint_file(settings: dict) -> str:
+    """The file of a teacher's checkpoint, also of one that was downloaded."""
+    checkpoint = settings['checkpoint']
+    if checkpoint.startswith(('http://', 'https://')):
+        return download(checkpoint, settings.get('sha256'), 'teacher.checkpoint')
+    return checkpoint
 
 
 def main() -> None:
@@ -52,31 +64,32 @@ def main() -> None:
     logging.disable(logging.INFO)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     settings = cfg.model.get('teacher')
+    if isinstance(settings, (list, tuple)):
+        raise SystemExit(f'{args.config} has {len(settings)} teachers: make a cache of each, with a config of its own')
     if not settings or not settings.get('checkpoint'):
         raise SystemExit(f'{args.config} has no model.teacher with a checkpoint: there is nothing to cache')
     settings.pop('cache', None)
     model = MODELS.build(cfg.model).to(args.device).eval()
-    classes = model.teacher.num_classes
+    teacher, classes = model.teacher, model.teacher.num_classes
     if args.top_k is not None and not 1 <= args.top_k < classes:
         raise SystemExit(f'--top-k: expected 1 .. {classes - 1} for {classes} classes, got {args.top_k}')
     if args.scale is not None and min(args.scale) < 1:
         raise SystemExit(f'--scale: expected a width and a height of at least 1, got {args.scale}')
     dataset, cache = training_images(cfg, args.scale), TeacherCache(args.out)
+    # As it is read back: JSON has no tuples.
+    loading = json.loads(json.dumps(image_loading(cfg.train_dataloader.dataset.pipeline), default=str))
     cache.begin(dict(
-        config=str(settings.config), checkpoint=settings.checkpoint, classes=classes, top_k=args.top_k,
-        scale=args.scale, checkpoint_sha256=checkpoint_digest(settings.checkpoint),
-        align_corners=model.teacher.align_corners))
+        config=str(settings.config), config_sha256=config_digest(settings), checkpoint=settings.checkpoint,
+        checkpoint_sha256=checkpoint_digest(checkpoint_file(settings)), classes=classes, top_k=args.top_k,
+        class_names=list(teacher.classes) if teacher.classes else None, scale=args.scale, loading=loading,
+        align_corners=teacher.align_corners))
     progress = mmengine.ProgressBar(len(dataset))
     for index in range(len(dataset)):
         image = dataset.get_data_info(index)['img_path']
         if not cache.path_of(image).is_file():
-            data = dataset[index]
-            data = model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False)
-            logits = model.teacher(data['inputs'], data['data_samples'], {'logits'})['logits']
-            # What is no small map yet is the full one; every fourth position is as much as a head has.
-            if not isinstance(logits, Upsampled):
-                logits = Upsampled(torch.nn.functional.avg_pool2d(logits, 4, ceil_mode=True), logits.shape[2:])
-            cache.write(image, logits.logits[0].float().cpu().numpy(), args.top_k)
+            answer, = ask_teacher(teacher, model.data_preprocessor, pseudo_collate([dataset[index]]))
+            logits, size, align_corners = small_map(answer)
+            cache.write(image, CachedMap(logits[0].float().cpu().numpy(), align_corners, answer.seen, size), args.top_k)
         progress.update()
     cache.finish(len(dataset))
     size = sum(path.stat().st_size for path in cache.logits_folder.iterdir())

@@ -1,22 +1,63 @@
-"""Logits of a teacher on disk: computed once, read memory-mapped while a student trains."""
+"""Logits of a teacher on disk: computed once, read while a student trains."""
 import json
 import os
 import zlib
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from mmseg_kd.config_names import type_name
 from mmseg_kd.safe_load import file_sha256
 
-__all__ = ['TeacherCache', 'checkpoint_digest']
+__all__ = ['CachedMap', 'TeacherCache', 'checkpoint_digest', 'image_loading']
 
-_FORMAT = 1
+# 2: each file says which part of what the teacher saw its map covers.
+_FORMAT = 2
+# What a cache notes for people; another place of the same files is no other teacher.
+_NOTES = ('config', 'checkpoint')
 _TEACHER, _MANIFEST, _LOGITS = 'teacher.json', 'manifest.json', 'logits'
 
 
 def checkpoint_digest(path: str) -> str | None:
     """SHA-256 of a checkpoint file; None for what is no local file."""
     return file_sha256(path) if os.path.isfile(path) else None
+
+
+def image_loading(pipeline: Sequence[dict]) -> list[dict]:
+    """The transforms of a training pipeline that load the image: what stands before all others, without the labels."""
+    loading = []
+    for transform in pipeline:
+        name = type_name(transform)
+        if not name.startswith('Load'):
+            break
+        if name not in ('LoadAnnotations', 'LoadTeacherLogits'):
+            loading.append({key: value for key, value in transform.items() if key != 'type'} | dict(type=name))
+    return loading
+
+
+class CachedMap(NamedTuple):
+    """The logits of an image, and what they cover.
+
+    Attributes:
+        logits: (C, h, w) float32.
+        align_corners: How the map is interpolated.
+        seen: (H, W) that the teacher saw the image at; None: its own size.
+        covered: (H, W) of the input that the map covers, the image at its top left and padding below and to the right;
+            None: the image and no more.
+    """
+
+    logits: np.ndarray
+    align_corners: bool
+    seen: tuple[int, int] | None = None
+    covered: tuple[int, int] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the map covers the image and no more."""
+        return self.covered == self.seen
 
 
 class TeacherCache:
@@ -31,6 +72,7 @@ class TeacherCache:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._manifest: dict | None = None
 
     @property
     def logits_folder(self) -> Path:
@@ -41,8 +83,9 @@ class TeacherCache:
         """Begin or continue a cache of this teacher.
 
         Args:
-            teacher: What identifies it and its answers: ``config``, ``checkpoint_sha256``, ``classes``,
-                ``align_corners``, ``top_k``, ``scale``.
+            teacher: What identifies it and its answers: ``config_sha256``, ``checkpoint_sha256``, ``classes``,
+                ``class_names``, ``align_corners``, ``top_k``, ``scale``, ``loading``; ``config`` and ``checkpoint`` are
+                notes for people.
 
         Raises:
             ValueError: the folder holds another teacher's.
@@ -52,7 +95,8 @@ class TeacherCache:
         path = self.folder / _TEACHER
         if path.exists():
             found = json.loads(path.read_text())
-            different = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+            different = sorted(key for key in {*wanted, *found}
+                               if key not in _NOTES and wanted.get(key) != found.get(key))
             if different:
                 there = {key: found.get(key) for key in different}
                 raise ValueError(f'{self.folder} holds the logits of another teacher or setting, there {there}. Take '
@@ -78,28 +122,63 @@ class TeacherCache:
             state = 'not whole yet' if (self.folder / _TEACHER).is_file() else 'no cache of a teacher'
             raise ValueError(f'`teacher.cache`: {str(self.folder)!r} is {state}. Run python tools/cache_teacher.py '
                              f'CONFIG --out {self.folder}; it continues where it stopped.')
-        return json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
+        if manifest.get('format') != _FORMAT:
+            raise ValueError(f'`teacher.cache`: {str(self.folder)!r} was made by another version (format '
+                             f'{manifest.get("format")}, expected {_FORMAT}). Make it anew in another folder: python '
+                             'tools/cache_teacher.py CONFIG --out FOLDER')
+        return manifest
+
+    @property
+    def identity(self) -> str:
+        """The folder, whichever way it is named."""
+        return os.path.realpath(self.folder)
+
+    def check_loading(self, pipeline: Sequence[dict]) -> None:
+        """Refuse a training pipeline that loads other images than those that the teacher saw.
+
+        Raises:
+            ValueError: the transforms that load differ; the message has both.
+        """
+        theirs, ours = self.manifest().get('loading'), json.loads(json.dumps(image_loading(pipeline), default=str))
+        if theirs is not None and theirs != ours:
+            raise ValueError(f'`teacher.cache`: the teacher of {self.folder} saw images loaded by {theirs}, the '
+                             f'training pipeline loads them by {ours}. Make the cache anew, or load them alike.')
 
     def path_of(self, image: str) -> Path:
         """File of the logits of an image file, whether or not it exists; another content is another file."""
         content = Path(image).read_bytes()
         return self.logits_folder / f'{zlib.crc32(content):08x}-{len(content):x}.npy'
 
-    def write(self, image: str, logits: np.ndarray, top_k: int | None = None) -> None:
-        """Store (C, h, w) logits as float16: all, or the ``top_k`` largest of each position and what is left.
+    def write(self, image: str, cached: CachedMap, top_k: int | None = None) -> None:
+        """Store logits as float16: all, or the ``top_k`` largest of each position and what is left.
 
         Raises:
             ValueError: logits that are not finite in float16.
         """
+        logits = cached.logits
         if not np.isfinite(logits.astype(np.float16)).all():
             raise ValueError(f'the teacher gives logits for {image} that float16 cannot hold (largest '
                              f'{np.abs(logits).max():.3g}); a teacher like that cannot be cached')
-        _write_whole(self.path_of(image), _npy(logits.astype(np.float16) if top_k is None else _packed(logits, top_k)))
+        stored = logits.astype(np.float16) if top_k is None else _packed(logits, top_k)
+        extent = np.array([cached.align_corners, *(cached.seen or (0, 0)), *(cached.covered or (0, 0))], np.int64)
+        _write_whole(self.path_of(image), _npy(stored, extent))
 
-    def read(self, path: Path, classes: int, top_k: int | None = None) -> np.ndarray:
-        """(C, h, w) float32 logits."""
-        stored = np.load(path, mmap_mode='r')
-        return stored.astype(np.float32) if top_k is None else _unpacked(stored, classes, top_k)
+    def read(self, path: str | Path) -> CachedMap:
+        """The logits of one file of :meth:`path_of`."""
+        with open(path, 'rb') as file:
+            stored, extent = np.load(file), np.load(file)
+        manifest = self._read_manifest()
+        top_k = manifest['top_k']
+        logits = stored.astype(np.float32) if top_k is None else _unpacked(stored, manifest['classes'], top_k)
+        align_corners, *sides = extent.tolist()
+        seen, covered = (tuple(pair) if any(pair) else None for pair in (sides[:2], sides[2:]))
+        return CachedMap(logits, bool(align_corners), seen, covered)
+
+    def _read_manifest(self) -> dict:
+        if self._manifest is None:
+            self._manifest = self.manifest()
+        return self._manifest
 
 
 def _packed(logits: np.ndarray, top_k: int) -> np.ndarray:
@@ -120,10 +199,11 @@ def _unpacked(stored: np.ndarray, classes: int, top_k: int) -> np.ndarray:
     return logits
 
 
-def _npy(array: np.ndarray) -> bytes:
-    from io import BytesIO
+def _npy(*arrays: np.ndarray) -> bytes:
+    """Arrays one behind the other, as ``np.load`` reads them from an open file."""
     buffer = BytesIO()
-    np.save(buffer, np.ascontiguousarray(array))
+    for array in arrays:
+        np.save(buffer, np.ascontiguousarray(array))
     return buffer.getvalue()
 
 

@@ -1,17 +1,22 @@
 """What resizing, cropping and flipping did to an image, read off a map of positions that went along.
 
 mmseg's transforms do not write down their crop. They do treat every array of ``seg_fields`` as they treat the labels,
-so an array that holds its own positions comes out as a record of what happened, whatever transforms there were.
+so an array that holds its own positions comes out as a record of what happened, whatever transforms there were. In the
+same way an array of class indices shows which classes became which (``RandomFlip(swap_seg_labels=...)``).
 """
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ['AxisGeometry', 'axis_geometry', 'image_geometry', 'positions']
+__all__ = ['AxisGeometry', 'axis_geometry', 'class_witness', 'image_geometry', 'new_classes', 'positions']
 
 _REFUSAL = ('`teacher.cache`: the augmentation of the images is more than resizing, cropping and flipping, which are '
             'all that cached logits of a teacher can follow. Remove the rest (rotation, mosaic, ...) from the '
             'pipeline, or train with the teacher itself (`teacher.config` and `checkpoint` without `cache`).')
+
+_CLASS_REFUSAL = ('`teacher.cache`: the augmentation of the images changes labels in a way that cached logits of a '
+                  'teacher cannot follow; they follow only an exchange of classes, as RandomFlip with '
+                  '`swap_seg_labels` makes it. Remove the transform, or train with the teacher itself.')
 
 
 class AxisGeometry(NamedTuple):
@@ -32,9 +37,48 @@ class AxisGeometry(NamedTuple):
 
 
 def positions(height: int, width: int) -> np.ndarray:
-    """(H, W, 2) int16: row and column of each pixel, to go through the transforms like labels."""
+    """(H, W, 2) int16: row and column of each pixel, to go through the transforms like labels.
+
+    Position x is stored as -1 - x, which no label is, so that a transform that exchanges labels leaves it alone.
+    """
     rows, columns = np.arange(height, dtype=np.int16), np.arange(width, dtype=np.int16)
-    return np.stack(np.broadcast_arrays(rows[:, None], columns[None]), 2)
+    return -1 - np.stack(np.broadcast_arrays(rows[:, None], columns[None]), 2)
+
+
+def class_witness(height: int, width: int, classes: int) -> np.ndarray:
+    """(H, W) int16: class (row + column) mod ``classes`` at each pixel, to go through the transforms like labels."""
+    rows, columns = np.arange(height), np.arange(width)
+    return ((rows[:, None] + columns[None]) % classes).astype(np.int16)
+
+
+def new_classes(witness: np.ndarray, seen: np.ndarray, classes: int) -> np.ndarray:
+    """Which class became which.
+
+    Args:
+        witness: (h, w), what became of :func:`class_witness`.
+        seen: (h, w, 2), what became of :func:`positions`, of which :func:`image_geometry` could make something.
+        classes: C.
+
+    Returns:
+        (C,) int64: entry c is the class that c became. A class that no pixel shows became what undoes another's change,
+        or stayed.
+
+    Raises:
+        ValueError: a class became several, or several became one.
+    """
+    if witness.min() < 0 or witness.max() >= classes:
+        raise ValueError(_CLASS_REFUSAL)
+    rows, columns = (-1 - each.astype(np.int64) for each in (seen[:, 0, 0], seen[0, :, 1]))
+    was = (rows[:, None] + columns) % classes
+    before, after = np.divmod(np.flatnonzero(np.bincount((classes * was + witness).ravel())), classes)
+    found = dict(zip(before.tolist(), after.tolist(), strict=True))
+    back = {new: old for old, new in found.items()}
+    if len(found) < len(before) or len(back) < len(found):
+        raise ValueError(_CLASS_REFUSAL)
+    result = np.array([found.get(c, back.get(c, c)) for c in range(classes)])
+    if len(set(result.tolist())) < classes:
+        raise ValueError(_CLASS_REFUSAL)
+    return result
 
 
 def axis_geometry(seen: np.ndarray, size: int) -> AxisGeometry:
@@ -71,7 +115,7 @@ def axis_geometry(seen: np.ndarray, size: int) -> AxisGeometry:
     return best[1]
 
 
-def image_geometry(seen: np.ndarray, original: Tuple[int, int]) -> Tuple[AxisGeometry, AxisGeometry]:
+def image_geometry(seen: np.ndarray, original: tuple[int, int]) -> tuple[AxisGeometry, AxisGeometry]:
     """Geometry of rows and columns from what became of :func:`positions`.
 
     Args:
@@ -81,6 +125,7 @@ def image_geometry(seen: np.ndarray, original: Tuple[int, int]) -> Tuple[AxisGeo
     Raises:
         ValueError: something else than resizing, cropping and flipping happened.
     """
+    seen = -1 - seen
     rows, columns = seen[:, 0, 0], seen[0, :, 1]
     if (seen[..., 0] != rows[:, None]).any() or (seen[..., 1] != columns).any():
         raise ValueError(_REFUSAL)

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmseg_kd.config_names import type_name
+from mmseg_kd.datasets.teacher_cache import TeacherCache
 
 __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
@@ -69,13 +70,17 @@ def _settings(cfg: Config, key: str) -> dict | None:
 
 
 def use_teacher_cache(cfg: Config) -> None:
-    """Where ``model.teacher`` is a cache, let the training pipeline bring its logits along; else change nothing.
+    """Where ``model.teacher`` has caches, let the training pipeline bring their logits along; else change nothing.
 
     Raises:
-        ValueError: the training data set has no pipeline that ends in ``PackSegInputs``.
+        ValueError: the training data set has no pipeline that ends in ``PackSegInputs``, or it loads images in another
+            way than the cache's teacher did.
     """
-    teacher = cfg.model.get('teacher')
-    if not isinstance(teacher, dict) or teacher.get('cache') is None:
+    teachers = cfg.model.get('teacher')
+    teachers = teachers if isinstance(teachers, (list, tuple)) else [teachers]
+    caches = list(dict.fromkeys(teacher['cache'] for teacher in teachers
+                                if isinstance(teacher, dict) and teacher.get('cache') is not None))
+    if not caches:
         return
     dataset = cfg.train_dataloader.dataset
     while 'pipeline' not in dataset and isinstance(dataset.get('dataset') or dataset.get('labelled'), dict):
@@ -87,10 +92,12 @@ def use_teacher_cache(cfg: Config) -> None:
             return
         raise ValueError('`teacher.cache`: expected a pipeline of the training data set that ends in PackSegInputs, '
                          f'got {types}. Put LoadTeacherLogits and PackDistillInputs into it by hand.')
+    for cache in caches:
+        TeacherCache(cache).check_loading(pipeline)
     pack = types.index('PackSegInputs')
-    pipeline[pack] = dict(pipeline[pack], type='mmseg_kd.PackDistillInputs', cache=teacher['cache'])
+    pipeline[pack] = dict(pipeline[pack], type='mmseg_kd.PackDistillInputs', cache=caches)
     first = next(index for index, name in enumerate(types) if not name.startswith('Load'))
-    pipeline.insert(first, dict(type='mmseg_kd.LoadTeacherLogits', cache=teacher['cache']))
+    pipeline.insert(first, dict(type='mmseg_kd.LoadTeacherLogits', cache=caches))
     dataset['pipeline'] = pipeline
 
 

@@ -1,5 +1,7 @@
 """A teacher whose answers were computed before: nothing runs but the student."""
+import hashlib
 import json
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -7,26 +9,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmseg_kd.config import read_config
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.safe_load import file_sha256
 from mmseg_kd.taps import LOGITS
 
-__all__ = ['CachedTeacher', 'build_cached_teacher']
+__all__ = ['CachedTeacher', 'build_cached_teacher', 'config_digest']
+
+# What changes where a teacher's answers come from or how fast they are, and not what they are.
+_SAME_ANSWERS = ('cache', 'checkpoint', 'sha256', 'trusted', 'shard', 'weight', 'compile', 'channels_last')
 
 
 class CachedTeacher:
     """Stands where :class:`~.guest.Teacher` stands; its logits come with the data samples.
 
     Args:
-        classes: Number of classes of the logits.
+        num_classes: Number of classes of the logits.
+        folder: Where its cache lies.
+        classes: Names of the classes; None: not known.
     """
 
-    no_logits = classes = None
+    no_logits = None
     setting = 'teacher.cache'
 
-    def __init__(self, classes: int):
+    def __init__(self, num_classes: int, folder: str, classes: Sequence[str] | None = None):
         self.model = nn.Module()
-        self.model.out_channels = self.num_classes = classes
+        self.model.out_channels = self.num_classes = num_classes
+        self.folder = folder
+        self.classes = tuple(classes) if classes else None
 
     def __call__(self, inputs: Tensor, data_samples: Sequence, taps: Collection[str],
                  at: None = None) -> dict[str, Upsampled | Tensor]:
@@ -34,12 +44,13 @@ class CachedTeacher:
 
         Args:
             inputs: Images (N, 3, H, W).
-            data_samples: Their data samples with ``teacher_logits``.
+            data_samples: Their data samples with ``teacher_logits`` of this cache (see
+                :class:`~mmseg_kd.datasets.teacher_logits.PackDistillInputs`).
             taps: Only ``'logits'``.
             at: None: the logits are those of all positions.
 
         Raises:
-            ValueError: the pipeline does not bring the logits along.
+            ValueError: the pipeline does not bring the logits along, or those of another cache.
         """
         for sample in data_samples:
             if 'teacher_logits' not in sample:
@@ -56,11 +67,18 @@ class CachedTeacher:
         padded = [F.pad(each, (0, size[1] - each.shape[3], 0, size[0] - each.shape[2])) for each in maps]
         return {LOGITS: torch.cat(padded).to(inputs.device)}
 
-    @staticmethod
-    def _upsampled(sample, size: tuple[int, int]) -> Upsampled:
+    def _upsampled(self, sample, size: tuple[int, int]) -> Upsampled:
         """The map of one image, at its own size before any padding."""
         own = tuple(sample.metainfo.get('img_shape', size))[:2]
-        return Upsampled(sample.teacher_logits.data[None], own, bool(sample.metainfo['teacher_align_corners']))
+        brought = list(sample.metainfo.get('teacher_caches', ()))
+        if os.path.realpath(self.folder) not in brought:
+            raise ValueError(f'`teacher.cache`: the model reads {self.folder!r}, the training pipeline brings '
+                             f'{brought}. Name the same folders in LoadTeacherLogits, PackDistillInputs and '
+                             '`model.teacher`.')
+        index = brought.index(os.path.realpath(self.folder))
+        suffix = f'_{index}' if index else ''
+        logits, align_corners = sample.get(f'teacher_logits{suffix}'), sample.get(f'teacher_align_corners{suffix}')
+        return Upsampled(logits.data[None], own, bool(align_corners))
 
     def apply_fn(self, fn) -> None:
         """Nothing to move."""
@@ -72,8 +90,29 @@ class CachedTeacher:
         return f'CachedTeacher({self.model.out_channels} classes)'
 
 
+def config_digest(settings: dict) -> str:
+    """SHA-256 of all that a teacher's settings say about its answers, the weights aside; paths to configs are resolved.
+
+    Args:
+        settings: Those of ``teacher``.
+    """
+    settings = {key: value for key, value in settings.items() if key not in _SAME_ANSWERS}
+    if 'config' in settings:
+        config = read_config(settings['config'])
+        settings['config'] = dict(model=config.model, data_preprocessor=config.get('data_preprocessor'))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_in_words).encode()).hexdigest()
+
+
+def _in_words(value: object) -> object:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return getattr(value, '__qualname__', None) or str(value)
+
+
 def build_cached_teacher(settings: dict) -> CachedTeacher:
-    """Build the teacher of ``teacher=dict(cache=FOLDER)``; with ``checkpoint`` the cache must be that teacher's.
+    """Build the teacher of ``teacher=dict(cache=FOLDER)``; with ``config`` or ``checkpoint`` it must be that teacher's.
+
+    A config or a checkpoint file that is not there (any more) is not compared: the cache needs neither.
 
     Raises:
         ValueError: no cache, one that is not whole, or another teacher's.
@@ -93,4 +132,11 @@ def build_cached_teacher(settings: dict) -> CachedTeacher:
             raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
                              f'with SHA-256 {manifest["checkpoint_sha256"]}, but {checkpoint!r} has {digest}. Make it '
                              'anew in another folder, or name the checkpoint that it was made with.')
-    return CachedTeacher(manifest['classes'])
+    config = settings.get('config')
+    gone = isinstance(config, str) and '::' not in config and not Path(config).expanduser().is_file()
+    if config is not None and not gone and manifest.get('config_sha256') is not None:
+        if config_digest(settings) != manifest['config_sha256']:
+            raise ValueError(f'`teacher.cache`: {settings["cache"]!r} holds the logits of another network: it was made '
+                             f'with {manifest.get("config")}, which is not (or is no longer) what `teacher.config` '
+                             'describes. Make it anew in another folder, or name the config that it was made with.')
+    return CachedTeacher(manifest['classes'], str(settings['cache']), manifest.get('class_names'))

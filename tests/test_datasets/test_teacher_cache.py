@@ -9,7 +9,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.nn import functional as F
 
-from mmseg_kd.datasets.teacher_cache import TeacherCache, checkpoint_digest
+from mmseg_kd.datasets.teacher_cache import CachedMap, TeacherCache, checkpoint_digest, image_loading
 
 CLASSES = 6
 TEACHER = dict(config='x.py', checkpoint='x.pth', checkpoint_sha256='0' * 64, classes=CLASSES, align_corners=False,
@@ -34,7 +34,7 @@ def image(tmp_path):
 def whole_cache(tmp_path, image, logits, **teacher):
     cache = TeacherCache(tmp_path / 'cache')
     cache.begin(TEACHER | teacher)
-    cache.write(str(image), logits, teacher.get('top_k'))
+    cache.write(str(image), CachedMap(logits, teacher.get('align_corners', False)), teacher.get('top_k'))
     cache.finish(1)
     return cache
 
@@ -134,7 +134,7 @@ def test_an_unfinished_cache_is_refused_and_can_be_continued(tmp_path, image):
     with pytest.raises(ValueError, match='no cache of a teacher. Run python tools/cache_teacher.py'):
         cache.manifest()
     cache.begin(TEACHER)
-    cache.write(str(image), smooth_logits(8, 12))
+    cache.write(str(image), CachedMap(smooth_logits(8, 12), False))
     with pytest.raises(ValueError, match='not whole yet'):
         cache.manifest()
     cache.begin(TEACHER)
@@ -147,7 +147,7 @@ def test_logits_beyond_float16_are_refused(tmp_path, image):
     cache = TeacherCache(tmp_path / 'cache')
     cache.begin(TEACHER)
     with pytest.raises(ValueError, match='float16 cannot hold'):
-        cache.write(str(image), np.full((CLASSES, 8, 12), 1e5, np.float32))
+        cache.write(str(image), CachedMap(np.full((CLASSES, 8, 12), 1e5, np.float32), False))
     assert not list(cache.logits_folder.iterdir())
 
 
@@ -169,4 +169,99 @@ def test_digest_of_a_checkpoint(tmp_path):
 
 def test_the_manifest_says_whose_it_is(tmp_path, image):
     cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
-    assert json.loads((cache.folder / 'manifest.json').read_text()) == TEACHER | dict(format=1, images=1)
+    assert json.loads((cache.folder / 'manifest.json').read_text()) == TEACHER | dict(format=2, images=1)
+
+
+def labels_and_logits(cache, image, *transforms):
+    sample = run(cache, image, *transforms)
+    labels = sample.gt_sem_seg.data[0]
+    return labels, full(sample.teacher_logits.data, labels.shape, sample.teacher_align_corners)
+
+
+@pytest.mark.parametrize('times', [1, 2, 3])
+def test_classes_that_a_flip_exchanges_are_exchanged_in_the_logits(tmp_path, image, times):
+    """A teacher that is right at every pixel stays so, also where the exchange is undone again."""
+    truth = cv2.imread(str(image.with_name('label.png')), cv2.IMREAD_GRAYSCALE)
+    perfect = np.eye(CLASSES, dtype=np.float32)[truth].transpose(2, 0, 1)
+    cache = whole_cache(tmp_path, image, perfect)
+    flips = [dict(type='RandomFlip', prob=1., direction=direction, swap_seg_labels=pairs) for direction, pairs in (
+        ('horizontal', [(0, 3), (1, 4)]), ('vertical', [(1, 4)]), ('horizontal', [(4, 5)]))][:times]
+    labels, logits = labels_and_logits(cache, image, *flips)
+    assert (labels.numpy() != truth[::-1 if times > 1 else 1, ::-1 if times != 3 else 1]).mean() > .2
+    assert torch.equal(logits.argmax(0), labels)
+    labels, logits = labels_and_logits(cache, image, *flips, dict(type='RandomCrop', crop_size=(24, 31)))
+    assert (logits.argmax(0) == labels).double().mean() > .9
+
+
+def test_labels_that_change_otherwise_are_refused(tmp_path, image):
+    from mmcv.transforms import TRANSFORMS, BaseTransform
+
+    @TRANSFORMS.register_module(force=True)
+    class Merge(BaseTransform):
+        def transform(self, results):
+            for key in results['seg_fields']:
+                results[key] = np.where(results[key] == 2, 3, results[key])
+            return results
+    with pytest.raises(ValueError, match='changes labels in a way that cached logits of a teacher cannot follow'):
+        run(whole_cache(tmp_path, image, smooth_logits(8, 12)), image, dict(type='Merge'))
+
+
+def test_several_caches_are_several_teachers(tmp_path, image):
+    """Each its own, also cropped; and a folder that the pipeline does not bring is refused."""
+    from mmseg_kd.functional.upsampled import at_full_size
+    from mmseg_kd.teachers.cached import CachedTeacher
+    logits = [smooth_logits(8, 12, seed) for seed in range(2)]
+    caches = [whole_cache(tmp_path / str(index), image, each) for index, each in enumerate(logits)]
+    both = [str(cache.folder) for cache in caches]
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                dict(type='mmseg_kd.LoadTeacherLogits', cache=both),
+                dict(type='RandomFlip', prob=1., direction='horizontal'),
+                dict(type='mmseg_kd.PackDistillInputs', cache=both)]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        sample = Compose(pipeline)(dict(
+            img_path=str(image), seg_map_path=str(image.with_name('label.png')), seg_fields=[], reduce_zero_label=False,
+            label_map=None))['data_samples']
+    images = torch.zeros(1, 3, 64, 96)
+    for folder, each in zip(both, logits, strict=True):
+        answer = CachedTeacher(CLASSES, folder)(images, [sample], {'logits'})['logits']
+        torch.testing.assert_close(at_full_size(answer)[0].flip(2), full(each, (64, 96)), atol=2e-2, rtol=1e-2)
+    (tmp_path / 'link').symlink_to(both[1])
+    CachedTeacher(CLASSES, str(tmp_path / 'link'))(images, [sample], {'logits'})
+    with pytest.raises(ValueError, match="the model reads 'elsewhere', the training pipeline brings"):
+        CachedTeacher(CLASSES, 'elsewhere')(images, [sample], {'logits'})
+
+
+def test_images_are_loaded_as_the_teacher_saw_them(tmp_path, image):
+    def pipeline(**loading):
+        return [dict(type='mmseg.LoadImageFromFile', **loading), dict(type='LoadAnnotations'), dict(type='RandomFlip')]
+    loading = image_loading(pipeline(imdecode_backend='pillow'))
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12), loading=loading)
+    cache.check_loading(pipeline(imdecode_backend='pillow'))
+    with pytest.raises(ValueError, match="saw images loaded by .*'pillow'.*, the training pipeline loads them by"):
+        cache.check_loading(pipeline())
+
+
+def test_a_cache_of_an_older_format_is_refused(tmp_path, image):
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
+    path = cache.folder / 'manifest.json'
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match=r'made by another version \(format 1, expected 2\)'):
+        TeacherCache(cache.folder).manifest()
+
+
+def test_the_config_is_the_teachers_and_not_its_path(tmp_path, image):
+    from mmengine.config import Config
+
+    from mmseg_kd.teachers.cached import build_cached_teacher, config_digest
+    Config(dict(model=dict(type='A', depth=18))).dump(tmp_path / 'a.py')
+    Config(dict(_base_='./a.py', work_dir='x')).dump(tmp_path / 'same.py')
+    Config(dict(model=dict(type='A', depth=50))).dump(tmp_path / 'b.py')
+    digest = config_digest(dict(config=str(tmp_path / 'a.py')))
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12), config_sha256=digest, class_names=list('abcdef'))
+    for config in ('a.py', 'same.py', 'gone.py'):
+        teacher = build_cached_teacher(dict(cache=str(cache.folder), config=str(tmp_path / config)))
+    assert teacher.classes == tuple('abcdef') and teacher.num_classes == CLASSES
+    with pytest.raises(ValueError, match='holds the logits of another network: it was made with x.py'):
+        build_cached_teacher(dict(cache=str(cache.folder), config=str(tmp_path / 'b.py')))
+    # The same teacher, named by other paths, goes on with its cache.
+    cache.begin(TEACHER | dict(config='y.py', checkpoint='moved.pth', config_sha256=digest, class_names=list('abcdef')))

@@ -18,7 +18,8 @@ from mmseg_kd.taps import LOGITS
 
 from .heads import as_logits, predicts_scores
 
-__all__ = ['Prediction', 'TeacherAnswer', 'ask_teacher', 'labels_as_seen', 'predict', 'predict_of_teacher']
+__all__ = ['Prediction', 'TeacherAnswer', 'ask_teacher', 'labels_as_seen', 'predict', 'predict_of_teacher',
+           'small_map']
 
 
 class Prediction(NamedTuple):
@@ -88,7 +89,7 @@ def predict_of_teacher(guest, preprocessor: nn.Module, data: dict) -> list[Predi
     Raises:
         ValueError: the labels have another size than the picture.
     """
-    head, align_corners = _head(guest.model), bool(getattr(guest.model, 'align_corners', False))
+    head = _head(guest.model)
     scores = predicts_scores(head)
     predictions = []
     for answer, sample in zip(ask_teacher(guest, preprocessor, data), data['data_samples'], strict=True):
@@ -98,7 +99,7 @@ def predict_of_teacher(guest, preprocessor: nn.Module, data: dict) -> list[Predi
         if meta.get('flip'):
             values = values.flip(3 if meta.get('flip_direction') == 'horizontal' else 2)
         values = resize(values, size=tuple(meta.get('ori_shape', answer.seen))[:2], mode='bilinear',
-                        align_corners=align_corners, warning=False)[0]
+                        align_corners=guest.align_corners, warning=False)[0]
         if len(values) == 1:
             predicted = (values[0].sigmoid() > getattr(head, 'threshold', 0.5)).long()
             logits = _two_classes(values)
@@ -136,6 +137,20 @@ def ask_teacher(guest, preprocessor: nn.Module, data: dict) -> list[TeacherAnswe
     if isinstance(logits, Upsampled):
         return [TeacherAnswer(logits._replace(logits=each[None]), seen) for each in logits.logits]
     return [TeacherAnswer(each[None], seen) for each in logits]
+
+
+def small_map(answer: TeacherAnswer) -> Upsampled:
+    """The answer as a map small enough to be stored: the teacher's own, or every fourth position of the full one.
+
+    What has no small map is the picture's without padding, and interpolated without ``align_corners``.
+    """
+    logits, seen = answer
+    if isinstance(logits, Upsampled):
+        return logits
+    logits = logits[..., :seen[0], :seen[1]].float()
+    # A quarter is as much as a head has. Averaged around the very places where an interpolation takes it to lie.
+    size = [-(-side // 4) for side in seen]
+    return Upsampled(F.interpolate(logits, size, mode='bilinear', align_corners=False, antialias=True), seen)
 
 
 def labels_as_seen(sample, size: tuple[int, int], ignore_index: int = 255) -> Tensor:
