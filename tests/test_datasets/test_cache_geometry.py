@@ -112,7 +112,7 @@ def test_a_linear_ramp_stays_in_place(tmp_path, seed, align_corners, head):
     found = (got - picture[:2]).abs()
     ends = torch.tensor([width - 1, height - 1])[:, None, None] - 2 * cell[:, None, None]
     inside = (picture[:2] < ends).all(0)
-    # Where a picture was padded, its last cells are a mixture of picture and padding, in mmseg's own prediction as well.
+    # Where a picture was padded, its last cells mix picture and padding, in mmseg's own prediction as well.
     counted = inside if padding else torch.ones_like(inside)
     # Pixels are whole numbers, and float16 has steps of 1/8 here.
     assert (found[:, counted].amax(1) < cell / 2 + .6).all()
