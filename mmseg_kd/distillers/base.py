@@ -13,6 +13,7 @@ from mmseg_kd.teachers.class_names import check_names
 from mmseg_kd.teachers.ema import EmaTeacher
 
 from .channels import fit_features
+from .compare import two_classes
 from .dual_head import auxiliary_classifier
 from .processes import batch_of_all_processes
 from .terms import DistillTerm, build_terms
@@ -169,10 +170,13 @@ class Distilling:
             # The terms keep their order in the log, whichever of them counts.
             losses[f'{TERM_PREFIX}loss_{name}'] = None if scales[name] else term.zero(of_student[name])
         for index, (outputs, weight) in enumerate(zip(teachers, self._teacher_weights, strict=any(scales.values()))):
+            class_map = self.teachers[index].class_map
             for name, term in self.terms.items():
                 if not scales[name]:
                     continue
                 theirs = [read_tap(outputs, tap, term.setting, 'teacher') for tap in term.teacher_taps]
+                if class_map is not None and term.teacher_tap == LOGITS:
+                    theirs = [class_map(two_classes(value)) for value in theirs]
                 ours = of_student[name]
                 if term.adapters:
                     ours = term.adapted(index, ours, [value.shape[2:] for value in theirs])
@@ -261,14 +265,18 @@ class Distilled(Distilling):
         return self
 
     def check_class_names(self, names: Sequence[str] | None) -> None:
-        """Refuse teachers whose logits are read and stand for other classes than these of the student's data set.
+        """Refuse teachers whose logits are read and stand for other classes than these of the student's data set; tell
+        the names to class maps.
 
         Raises:
-            ValueError: as :func:`~check_names`.
+            ValueError: as :func:`~check_names`, or a class map names a class that the student has not.
         """
         if any(term.reads_logits for term in self.terms.values()):
             for teacher in self.teachers:
-                check_names(names, teacher.classes)
+                if teacher.class_map is not None:
+                    teacher.class_map.tell_names(names)
+                else:
+                    check_names(names, teacher.classes)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
         """The student's; in training with several processes the distillation terms are means over all their positions.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.functional.cross_entropy import cross_entropy_sum
+from mmseg_kd.functional.merged_classes import MergedClasses
 from mmseg_kd.step_loss import StepLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS
 from mmseg_kd.teachers import Host, build_teachers
@@ -209,14 +210,14 @@ class Distiller(Distilling, nn.Module):
         if _SUPERVISED in terms:
             raise ValueError(f'`terms`: {_SUPERVISED!r} is the name of the supervised loss; choose another.')
 
-    def _term_loss(self, term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor | Upsampled, batch: _Batch,
-                   at: None) -> Tensor:
+    def _term_loss(self, term: DistillTerm, student: Tensor | Upsampled, teacher: Tensor | Upsampled | MergedClasses,
+                   batch: _Batch, at: None) -> Tensor:
         shapes = [tuple(student.shape), tuple(teacher.shape)]
         if {len(shape) for shape in shapes} not in ({2}, {4}):
             raise ValueError(f'`terms.{term.name}.on`: expected vectors (N, C) or maps (N, C, h, w) of both networks, '
                              f'got the shapes {shapes[0]} and {shapes[1]}. Name other modules, or say by `output` '
                              'where the logits are.')
-        if term.reads_logits and shapes[0][1] != shapes[1][1]:
+        if term.reads_logits and shapes[0][1] != shapes[1][1] and not isinstance(teacher, MergedClasses):
             raise ValueError(f'`terms.{term.name}`: logits are compared class by class; the student has '
                              f'{shapes[0][1]} classes, the teacher {shapes[1][1]}.')
         labels = batch.labels if isinstance(batch.labels, Tensor) else None

@@ -13,7 +13,7 @@ from mmseg_kd.functional.upsampled import at_full_size
 
 from .terms import DistillTerm
 
-__all__ = ['NO_GAPS', 'WEIGHTS', 'Gaps', 'Selected', 'select']
+__all__ = ['NO_GAPS', 'WEIGHTS', 'Gaps', 'Selected', 'nearest', 'select']
 
 #: What a term's ``weight`` may be, beside None and a threshold.
 WEIGHTS = ('confidence', 'entropy')
@@ -40,7 +40,7 @@ class Selected(NamedTuple):
 
 
 def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled, size: tuple[int, ...],
-           gaps: Gaps = NO_GAPS) -> Selected:
+           gaps: Gaps = NO_GAPS, heard: Tensor | None = None) -> Selected:
     """Target and weight of each position for one term.
 
     Args:
@@ -51,6 +51,7 @@ def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled
             labels can say.
         size: (H, W) of the positions; labels are brought there by nearest neighbour.
         gaps: Where there are no labels.
+        heard: (N, *size) bool, where the teacher says something about these classes; None: everywhere.
 
     Returns:
         Positions that do not count have the ignored label of the loss where ``positions='labelled'``; with other
@@ -59,20 +60,27 @@ def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled
     needs_target = getattr(term.loss, 'needs_target', True)
     if labels is None:
         first = _first_class(teacher) if needs_target or term.weight is not None else None
-        weight = None if term.weight is None else _weight(term, teacher, torch.ones_like(first, dtype=torch.bool))
-        return Selected(first if needs_target else None, weight)
-    if term.positions == 'labelled' and (term.ignore_index is not None or needs_target and not gaps.pictures):
-        target = _nearest(_ignored_without_labels(labels, gaps, term.ignore_index), size)
+        if term.weight is None:
+            return Selected(first if needs_target else None, None if heard is None else heard.to(torch.float32))
+        counts = torch.ones_like(first, dtype=torch.bool) if heard is None else heard
+        return Selected(first if needs_target else None, _weight(term, teacher, counts))
+    if term.positions == 'labelled' and (
+            term.ignore_index is not None or needs_target and not gaps.pictures and heard is None):
+        target = nearest(_ignored_without_labels(labels, gaps, term.ignore_index), size)
+        if heard is not None:
+            target = target.where(heard, term.ignore_index)
         counts = torch.ones_like(target, dtype=torch.bool) if term.ignore_index is None else (
             target != term.ignore_index)
         if term.target == 'teacher':
             target = _first_class(teacher).where(counts, target)
         return Selected(target, None if term.weight is None else _weight(term, teacher, counts))
-    known = _nearest(_what_is_known(labels, gaps, term.void), size)
+    known = nearest(_what_is_known(labels, gaps, term.void), size)
     target = _classes(term, known, teacher) if needs_target else None
-    if term.positions == 'all' and term.weight is None and not gaps.padding:
+    if term.positions == 'all' and term.weight is None and not gaps.padding and heard is None:
         return Selected(target, None)
     counts = _counting(known, term)
+    if heard is not None:
+        counts = counts & heard
     return Selected(target, counts.to(torch.float32) if term.weight is None else _weight(term, teacher, counts))
 
 
@@ -150,7 +158,7 @@ def _image_by_image(teacher: Tensor | Upsampled, function) -> Tensor:
     return torch.cat([function(at_full_size(each).float()) for each in pictures])
 
 
-def _nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
+def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Labels (N, H, W) at another size."""
     if labels.shape[1:] == tuple(size):
         return labels

@@ -59,7 +59,8 @@ class TeacherCheckHook(Hook):
             name = 'teacher' if len(model.teachers) == 1 else f'teacher[{index}]'
             if not reads_logits or not getattr(teacher, 'has_weights', False):
                 continue
-            if getattr(teacher, 'num_classes', None) not in (None, model.out_channels):
+            number = getattr(teacher, 'num_classes', None)
+            if teacher.class_map is not None or number not in (None, model.out_channels):
                 continue
             self._check(runner, model, teacher, name, dataset)
 

@@ -15,7 +15,9 @@ DEFAULT_K = 5
 def check_k(owner: str, k: int, num_classes: int, vanishing_top: int = 1) -> None:
     """Refuse a k that leaves no rest; warn, once, of a part that vanishes by construction."""
     if k > num_classes - 1:
-        raise ValueError(f'`k` must be within 1 .. C - 1 = {num_classes - 1} for {num_classes} classes, got {k}')
+        way_out = '; for two classes use KDLoss, DKDLoss or BinaryKLLoss' if num_classes == 2 else ''
+        raise ValueError(f'`k` must be within 1 .. C - 1 = {num_classes - 1} for {num_classes} classes, got {k}'
+                         f'{way_out}')
     if k <= vanishing_top:
         warn_once(f'{owner}: with k = {k} the term within the top classes is 0 by construction, `w1` has no effect')
     if k == num_classes - 1:

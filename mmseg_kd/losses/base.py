@@ -27,6 +27,8 @@ class DistillationLoss(nn.Module):
     needs_target: bool = False
     #: Whether student and teacher must have the same number of channels.
     compares_channels: ClassVar[bool] = True
+    #: Whether it looks at each class by itself, so that a single sigmoid channel is as good as two classes.
+    takes_one_channel: ClassVar[bool] = False
     #: Name of each part of the loss to the settings that leave only it, at weight 1; empty: it has no parts.
     parts: ClassVar[dict[str, dict[str, Any]]] = {}
     _defaults: ClassVar[dict[str, Any]]

@@ -16,4 +16,5 @@ class BinaryKLLoss(DistillationLoss):
         tensor(0.8876)
     """
 
+    takes_one_channel = True
     function = staticmethod(binary_kl_loss)

@@ -16,4 +16,5 @@ class BinaryKLNormLoss(DistillationLoss):
         tensor(3.4702)
     """
 
+    takes_one_channel = True
     function = staticmethod(binary_kl_norm_loss)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from .cached import CachedTeacher, build_cached_teacher
+from .class_map import ClassMap
 from .ema import build_ema_teacher
 from .guest import Teacher
 from .host import Host
@@ -64,7 +65,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
     """Build one teacher.
 
     Args:
-        settings: ``dict(config=..., checkpoint=...)``, see :func:`~.openmmlab.build_openmmlab_teacher`;
+        settings: ``class_map`` of any kind says which of its classes are which, see :class:`~.class_map.ClassMap`; the
+            rest is its kind's. ``dict(config=..., checkpoint=...)``, see :func:`~.openmmlab.build_openmmlab_teacher`;
             ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; an ``nn.Module`` or ``dict(network=...)``,
             see :func:`~.own_network.build_own_network_teacher`; or ``dict(type=..., ...)``, where ``type``
             is ``'huggingface'`` (see :func:`~.huggingface.build_huggingface_teacher`), ``'module'`` (see
@@ -74,7 +76,14 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
     Raises:
         ValueError: a setting that does not fit; the message names it.
     """
+    class_map = settings.get('class_map') if isinstance(settings, dict) else None
+    if class_map is not None:
+        settings = {name: value for name, value in settings.items() if name != 'class_map'}
     teacher = _build(settings, host)
+    if class_map is not None:
+        if teacher.no_logits:
+            raise ValueError(f'`teacher.class_map`: {teacher.no_logits}, so that there is nothing to map. Remove it.')
+        teacher.class_map = ClassMap(class_map, teacher.classes, teacher.num_classes, host.num_classes)
     own, its = input_channels(host.student), input_channels(teacher.model)
     if None not in (own, its) and own != its:
         raise ValueError(f'`{teacher.setting}`: the teacher takes images of {its} channels, the student of {own} (the '

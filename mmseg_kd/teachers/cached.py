@@ -29,7 +29,7 @@ class CachedTeacher:
         classes: Names of the classes; None: not known.
     """
 
-    no_logits = None
+    no_logits = class_map = None
     setting = 'teacher.cache'
 
     def __init__(self, num_classes: int, folder: str, classes: Sequence[str] | None = None):

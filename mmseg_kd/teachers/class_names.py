@@ -1,6 +1,8 @@
 """The names of the classes that logits stand for, where they can be known."""
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -8,8 +10,10 @@ from mmengine.registry import DATASETS
 from mmseg_kd.config import read_config
 from mmseg_kd.taps import is_module
 
+from .class_map import ClassMap, map_of_equal_names, plain_name
+
 __all__ = ['check_config', 'check_names', 'metainfo_in_checkpoint', 'metainfo_in_config', 'names_in_checkpoint',
-           'names_in_config']
+           'names_in_config', 'names_in_folder', 'names_of_labels']
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -77,30 +81,70 @@ def names_in_checkpoint(checkpoint: object) -> tuple[str, ...] | None:
     return tuple(metainfo_in_checkpoint(checkpoint).get('classes', ())) or None
 
 
+def names_in_folder(folder: object) -> tuple[str, ...] | None:
+    """Class names in the ``config.json`` of a Hugging Face folder, or None."""
+    path = Path(folder).expanduser() / 'config.json' if isinstance(folder, str) else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return names_of_labels(json.loads(path.read_text())['id2label'])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def names_of_labels(labels: dict | None) -> tuple[str, ...] | None:
+    """Class names out of transformers' ``id2label``, index to name; None where they are unknown or made up."""
+    labels = {int(index): name for index, name in (labels or {}).items()}
+    names = [labels.get(index) for index in range(len(labels))]
+    # 'LABEL_0' is what transformers calls a class whose name it was not told.
+    known = names and all(isinstance(name, str) and not re.fullmatch(r'LABEL_\d+', name) for name in names)
+    return tuple(names) if known else None
+
+
 def check_names(student: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
     """Refuse a teacher whose logits stand for other classes. Names that are not known are not compared.
 
     Case, blanks and punctuation do not matter.
 
     Raises:
-        ValueError: the names differ in order, number or kind; the message has both lists.
+        ValueError: the names differ in order, number or kind; the message has both lists and the map of equal names.
     """
-    if not student or not teacher:
+    if not student or not teacher or _same(student, teacher):
         return
-    plain = [[re.sub(r'[\W_]', '', name.lower()) for name in names] for names in (student, teacher)]
-    if plain[0] == plain[1]:
-        return
-    how = ('have another order' if sorted(plain[0]) == sorted(plain[1]) else
+    reordered = sorted(map(plain_name, student)) == sorted(map(plain_name, teacher))
+    how = ('have another order' if reordered else
            'are others' if len(student) == len(teacher) else f'are {len(teacher)} instead of {len(student)}')
     raise ValueError(
         f"`teacher`: its classes {how}, and logits are compared class by class. The student's: {list(student)}. The "
-        f"teacher's: {list(teacher)}. Take a teacher of the student's data set, or compare features alone "
-        "(distill.<name>.on='backbone.layer4'). If they are the same classes by other names, train with "
-        '--cfg-options class_check=False.')
+        f"teacher's: {list(teacher)}. Take a teacher of the student's data set; or compare only features "
+        "(distill.<name>.on='backbone.layer4'); or say which of its classes are which, where [] leaves a class out. By "
+        f'equal names, to be completed: teacher=dict(..., class_map={map_of_equal_names(student, teacher)}). If they '
+        'are the same classes by other names, train with --cfg-options class_check=False.')
+
+
+def _same(student: Sequence[str], teacher: Sequence[str]) -> bool:
+    return list(map(plain_name, student)) == list(map(plain_name, teacher))
+
+
+def names_of_teacher(settings: dict, scope: str) -> tuple[str, ...] | None:
+    """Class names of a teacher that is yet to be built, as far as its settings and small files say; or None.
+
+    A trained teacher may know better: its checkpoint is asked at the start of training.
+    """
+    if settings.get('classes') is not None:
+        return tuple(settings['classes'])
+    if settings.get('type') == 'huggingface':
+        return names_in_folder(settings.get('model'))
+    if settings.get('type') is None and settings.get('config') is not None:
+        return names_in_config(read_config(settings['config']), scope)
+    return None
 
 
 def check_config(cfg: Config, scope: str = 'mmseg') -> None:
-    """Compare the classes of a distilled config's data set with those of its teachers' configs, before any is built.
+    """Compare the classes of a distilled config's data set with those of its teachers, before any is built.
+
+    Where a teacher without ``class_map`` knows all classes of the student by name, and others as well, it gets the map
+    of equal names.
 
     Raises:
         ValueError: as :func:`check_names`.
@@ -113,9 +157,19 @@ def check_config(cfg: Config, scope: str = 'mmseg') -> None:
     teachers = model.get('teacher')
     student = names_in_config(cfg, scope)
     for teacher in teachers if isinstance(teachers, (list, tuple)) else [teachers]:
-        # A trained teacher may know better than its config: its checkpoint is asked at the start of training.
-        if isinstance(teacher, dict) and teacher.get('config') is not None:
-            check_names(student, names_in_config(read_config(teacher['config']), scope))
+        if not isinstance(teacher, dict) or student is None:
+            continue
+        names = names_of_teacher(teacher, scope)
+        if teacher.get('class_map') is not None:
+            if names is not None:
+                ClassMap(teacher['class_map'], names, len(names)).tell_names(student)
+        elif names is not None and len(names) > len(student):
+            found = map_of_equal_names(student, names)
+            if not all(found.values()):
+                check_names(student, names)
+            teacher['class_map'] = found
+        else:
+            check_names(student, names)
 
 
 def _reads_logits(on) -> bool:

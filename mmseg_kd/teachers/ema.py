@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .guest import Teacher
-from .host import Host
+from .host import Host, number_of_classes
 from .normalization import AS_IT_IS
-from .openmmlab import number_of_classes, what_features_need
+from .openmmlab import what_features_need
 
 __all__ = ['EmaTeacher', 'build_ema_teacher']
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmseg_kd.taps import LOGITS, is_module, module_calls, tapped_modules
 
+from .class_map import ClassMap
 from .normalization import Renormalize
 from .sharding import shard
 from .speed import AS_TRAINED, TeacherSpeed
@@ -37,6 +38,8 @@ class Teacher:
 
     Attributes:
         align_corners: How its logits are upsampled, as for ``F.interpolate``.
+        class_map: Which of its classes are which of the student's (see :class:`~.class_map.ClassMap`), for who compares
+            its logits; they themselves are over its own classes. None: the same.
     """
 
     def __init__(self, model: nn.Module, logits: Callable, renormalize: Renormalize, speed: TeacherSpeed = AS_TRAINED,
@@ -54,6 +57,7 @@ class Teacher:
         self.num_classes = num_classes
         self.no_logits = no_logits
         self.setting = setting
+        self.class_map: ClassMap | None = None
         self.align_corners = bool(getattr(model, 'align_corners', False))
 
     @torch.no_grad()

@@ -4,7 +4,14 @@ from typing import NamedTuple
 
 from torch import nn
 
-__all__ = ['Host']
+__all__ = ['Host', 'number_of_classes']
+
+
+def number_of_classes(model: nn.Module) -> int | None:
+    """Channels of the logits of a segmentor, or classes of a classifier; None for others, and for unknown heads."""
+    head = getattr(model, 'head', None)
+    number = getattr(model, 'out_channels', getattr(head, 'num_classes', None))
+    return number if isinstance(number, int) else None
 
 
 class Host(NamedTuple):
@@ -26,6 +33,13 @@ class Host(NamedTuple):
     head_name: str | None = None
     logit_dims: int | None = None
     images: object | None = None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of the student's classes; None: not known."""
+        number = number_of_classes(self.student)
+        # A single channel means yes or no.
+        return None if number is None else max(number, 2)
 
     @property
     def preprocessor(self) -> object:

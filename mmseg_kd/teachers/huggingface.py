@@ -1,6 +1,5 @@
 """A teacher from Hugging Face: a folder that ``save_pretrained`` wrote, or a name on the hub."""
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from mmseg_kd.registry import import_with_extra
 
+from .class_names import names_of_labels
 from .class_scores import class_scores, scores_as_logits
 from .guest import Teacher
 from .host import Host
@@ -60,7 +60,7 @@ def build_huggingface_teacher(settings: dict, host: Host) -> Teacher:
     channels = input_channels(network)
     known = {**_processor(transformers, name), **_only_size(network, call, channels)}
     return guest_of(network, _scores if queries else _logits, read_image_format(settings, known, channels), settings,
-                    host, 'teacher.model', has_weights=True, classes=_names(config), call=call)
+                    host, 'teacher.model', has_weights=True, classes=names_of_labels(config.id2label), call=call)
 
 
 def _logits(returned: object, size: tuple[int, int]) -> Tensor:
@@ -145,11 +145,3 @@ def _only_size(network: nn.Module, call: Callable, channels: int | None) -> dict
                   '(`teacher.size`).', logger='current', level=logging.INFO)
         return dict(size=size)
     return {}
-
-
-def _names(config) -> tuple[str, ...] | None:
-    labels = config.id2label or {}
-    names = [labels.get(index) for index in range(len(labels))]
-    # 'LABEL_0' is what transformers calls a class whose name it was not told.
-    known = names and all(isinstance(name, str) and not re.fullmatch(r'LABEL_\d+', name) for name in names)
-    return tuple(names) if known else None

@@ -12,12 +12,12 @@ from mmseg_kd.registry import MODELS
 
 from .class_names import names_in_config
 from .guest import Teacher
-from .host import Host
+from .host import Host, number_of_classes
 from .normalization import Renormalize
 from .speed import TeacherSpeed, read_speed
 from .weights import load_into, read_weights
 
-__all__ = ['build_openmmlab_teacher', 'number_of_classes', 'what_features_need']
+__all__ = ['build_openmmlab_teacher', 'what_features_need']
 
 _SETTINGS = ('config', 'checkpoint', *TeacherSpeed._fields, 'sha256', 'trusted', 'shard')
 
@@ -62,12 +62,6 @@ def build_openmmlab_teacher(settings: dict, host: Host) -> Teacher:
     return Teacher(model, host.logits, Renormalize(host.preprocessor, model.data_preprocessor), speed,
                    checkpoint is not None, settings.get('shard', False), classes or names_in_config(config, host.scope),
                    number_of_classes(model), no_logits, what_features_need(_forward if no_logits else host.logits))
-
-
-def number_of_classes(model: nn.Module) -> int | None:
-    """Channels of the logits of a segmentor, or classes of a classifier; None for others, and for unknown heads."""
-    head = getattr(model, 'head', None)
-    return getattr(model, 'out_channels', getattr(head, 'num_classes', None))
 
 
 def _build(config: Config, scope: str) -> nn.Module:

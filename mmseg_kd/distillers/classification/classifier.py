@@ -4,6 +4,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from mmseg_kd.functional.merged_classes import MergedClasses
 from mmseg_kd.registry import MODELS
 from mmseg_kd.taps import AUX_LOGITS, LOGITS
 
@@ -84,7 +85,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
         own = getattr(self.head, 'num_classes', None)
-        others = {teacher.num_classes for teacher in self.teachers} - {own, None}
+        others = {teacher.num_classes for teacher in self.teachers if teacher.class_map is None} - {own, None}
         for term in terms.values():
             if term.reads_logits and own is not None and others:
                 raise ValueError(
@@ -105,7 +106,9 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
 
     def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, at: None) -> Tensor:
         needs_target = getattr(term.loss, 'needs_target', False)
-        target = _classes(data_samples, f'`distill.{term.name}.loss`') if needs_target else None
+        # Images of a class that the teacher lacks are left out, where each image has one class.
+        wanted = needs_target or isinstance(teacher, MergedClasses) and not _are_soft(data_samples)
+        target = _classes(data_samples, f'`distill.{term.name}.loss`') if wanted else None
         return compare_vectors(term, student, teacher, target)
 
 
@@ -115,12 +118,17 @@ def _classes(data_samples: list, setting: str) -> Tensor:
     Raises:
         ValueError: an image has a soft label or several classes.
     """
-    soft = [sample for sample in data_samples if 'gt_score' in sample and sample.gt_score.max() < 1]
-    if soft or any(len(sample.get('gt_label', ())) != 1 for sample in data_samples):
+    if _are_soft(data_samples):
         raise ValueError(f'{setting}: it needs the class of each image, `gt_label`, and got soft labels, several or '
                          'none; use a loss that needs no target (KDLoss, GDKDLoss, GDKD3Loss, BinaryKLLoss, '
                          'BinaryKLNormLoss).')
     return torch.cat([sample.gt_label for sample in data_samples])
+
+
+def _are_soft(data_samples: list) -> bool:
+    """Whether an image has a soft label, several classes or none."""
+    return any('gt_score' in sample and sample.gt_score.max() < 1 or len(sample.get('gt_label', ())) != 1
+               for sample in data_samples)
 
 
 def _checked_logits(logits, model: nn.Module, setting: str) -> Tensor:

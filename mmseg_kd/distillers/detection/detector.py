@@ -34,6 +34,9 @@ class DistilledDetector(Distilled):
         raise NotImplementedError
 
     def _check_classes(self, terms: nn.ModuleDict) -> None:
+        if any(teacher.class_map is not None for teacher in self.teachers):
+            raise ValueError("`teacher.class_map`: scores of detectors are compared class by class, with the student's "
+                             'own classes. Remove it, and take a teacher of the same data set or compare features.')
         for term in terms.values():
             if term.weight is not None and term.student_tap not in (LOGITS, AUX_LOGITS):
                 raise ValueError(f"`distill.{term.name}.weight`: {term.weight!r} weights the positions of class "

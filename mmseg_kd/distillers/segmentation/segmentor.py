@@ -165,17 +165,17 @@ class DistilledSegmentor(Distilled):
             own = self._number_of_classes(term, term.student_tap, self, self.out_channels)
             for teacher in self.teachers:
                 number = self._number_of_classes(term, term.teacher_tap, teacher.model, teacher.num_classes)
-                if teacher.no_logits or number == own:
+                # A single sigmoid channel has two classes.
+                same = number == own or {number, own} == {1, 2}
+                mapped = teacher.class_map is not None and term.teacher_tap == LOGITS
+                if teacher.no_logits or same or mapped:
                     continue
                 names = teacher.classes
                 raise ValueError(
                     f'`{teacher.setting}`: `{term.setting}` compares logits, so student and teacher must know the same '
                     f'classes; the student has {own}, the teacher {number}'
-                    f'{f" ({list(names)})" if names else ""}. Take a teacher of the same data set, or set '
-                    '`decode_head.num_classes` of one of them.')
-            if self.out_channels == 1:
-                raise ValueError('`decode_head.out_channels`: a single sigmoid channel has no distribution over '
-                                 'classes to distil; set out_channels=2 in student and teacher.')
+                    f'{f" ({list(names)})" if names else ""}. Take a teacher of the same data set, set '
+                    '`decode_head.num_classes` of one of them, or say by `teacher.class_map` which classes are which.')
 
     @staticmethod
     def _number_of_classes(term: DistillTerm, tap: str, model: nn.Module, of_main_head: int | None) -> int | None:
