@@ -106,12 +106,12 @@ def module_calls(outputs_of: Mapping[str, nn.Module], arguments_of: Sequence[nn.
         It is filled as the block runs.
     """
     calls = ModuleCalls({}, [[] for _ in arguments_of])
-    versions: dict[str, int] = {}
+    versions: dict[str, list[int]] = {}
 
     def keep_output(name):
         def hook(module, args, output):
             calls.outputs[name] = output
-            versions[name] = output._version if isinstance(output, Tensor) else 0
+            versions[name] = _versions(output)
         return hook
 
     def keep_arguments(found):
@@ -123,12 +123,24 @@ def module_calls(outputs_of: Mapping[str, nn.Module], arguments_of: Sequence[nn.
                 for module, found in zip(arguments_of, calls.arguments, strict=True)]
     try:
         yield calls
-        for name, version in versions.items():
-            if isinstance(calls.outputs[name], Tensor) and calls.outputs[name]._version != version:
+        for name, before in versions.items():
+            output = calls.outputs[name]
+            changed = [now != then for now, then in zip(_versions(output), before, strict=True)]
+            if isinstance(output, Tensor) and changed[0]:
                 calls.outputs[name] = _OVERWRITTEN
+            elif any(changed):
+                # Only what was overwritten is lost, the other outputs can still be read.
+                calls.outputs[name] = [_OVERWRITTEN if lost else each
+                                       for each, lost in zip(output, changed, strict=True)]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _versions(output: object) -> list[int]:
+    """torch's counter of changes in place, of each tensor of a module's output."""
+    parts = output if isinstance(output, (tuple, list)) else [output]
+    return [part._version if isinstance(part, Tensor) and not part.is_inference() else 0 for part in parts]
 
 
 def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> Tensor | Upsampled:
@@ -146,13 +158,13 @@ def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> 
                          "(mmseg calls heads through their methods, so a head itself cannot be tapped). Use 'logits' "
                          'or a module inside it.')
     output = outputs[module]
-    if output is _OVERWRITTEN:
-        raise ValueError(f'`{setting}`: the output of {module!r} of the {whose} is overwritten in place by what '
-                         'follows it, a ReLU(inplace=True) most likely. Name the module that does so, or the next one.')
     if index is not None:
         if isinstance(output, Tensor) or not isinstance(output, (tuple, list)) or index >= len(output):
             raise ValueError(f'`{setting}`: {tap!r} of the {whose} is not there: {module!r} returns {_what(output)}.')
         output = output[index]
+    if output is _OVERWRITTEN:
+        raise ValueError(f'`{setting}`: the output of {tap!r} of the {whose} is overwritten in place by what '
+                         'follows it, a ReLU(inplace=True) most likely. Name the module that does so, or the next one.')
     if not isinstance(output, (Tensor, Upsampled)):
         way_out = f"Take one of them, like '{module}[0]'" if isinstance(output, (tuple, list)) else (
             'Name a module inside it')

@@ -44,8 +44,10 @@ class EmaTeacherHook(Hook):
         for handle in self._handles:
             handle.remove()
 
-    def _after_step(self, *_) -> None:
-        self._stepped = True
+    def _after_step(self, optimizer, *_) -> None:
+        # Under a GradScaler a fused optimizer is called for every step and leaves the infinite ones out by itself.
+        infinite = getattr(optimizer, 'found_inf', None)
+        self._stepped |= infinite is None or not bool(infinite)
 
 
 def _model(runner):

@@ -147,6 +147,8 @@ class _SavesAside:
             return
         # mmengine forgets what is outdated as it saves; a run that is stopped here finds it written down.
         journal, pointer = osp.join(self.work_dir, _OUTDATED), osp.join(self.work_dir, 'last_checkpoint')
+        if not outdated and not osp.isfile(pointer):
+            return
         with open(journal, 'w') as file:
             json.dump([osp.basename(path) for path in outdated], file)
         if osp.isfile(pointer):

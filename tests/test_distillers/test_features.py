@@ -242,6 +242,22 @@ def test_refused_in_the_first_step(tap, message):
         losses_of(model)
 
 
+def test_an_output_of_several_that_is_overwritten_is_refused_and_the_others_are_not():
+    from mmseg_kd.taps import module_calls, read_tap
+
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return x + 1, x + 2
+
+    two = Two()
+    with module_calls(dict(two=two)) as calls:
+        first, second = two(torch.zeros(3))
+        torch.relu_(second)
+    assert torch.equal(read_tap(calls.outputs, 'two[0]', 'x', 'student'), first)
+    with pytest.raises(ValueError, match=r"output of 'two\[1\]' of the student is overwritten in place"):
+        read_tap(calls.outputs, 'two[1]', 'x', 'student')
+
+
 @pytest.mark.parametrize('method', ['dkd', 'dhkd'])
 def test_the_configs_with_reviewkd(method):
     """PSPNet R101 to R18 as written, without the teacher's checkpoint; one step on a small crop."""

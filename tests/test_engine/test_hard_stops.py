@@ -35,6 +35,23 @@ def test_twenty_kills(runs):
     assert not list((folder / 'killed').glob('.unfinished/*'))
 
 
+def test_what_is_outdated_is_written_down_only_when_a_checkpoint_was_written(mini_cityscapes, tmp_path, monkeypatch):
+    from mmseg_kd.engine import safe_checkpoint
+    dump, written = safe_checkpoint.json.dump, []
+
+    def noted(content, file, *args, **kwargs):
+        if str(getattr(file, 'name', '')).endswith('outdated.json'):
+            written.append(content)
+        return dump(content, file, *args, **kwargs)
+    monkeypatch.setattr(safe_checkpoint.json, 'dump', noted)
+    config = run_config(segmentor(4), mini_cityscapes, max_iters=5, work_dir=str(tmp_path), experiment_name='notes')
+    config.default_hooks.checkpoint = dict(
+        type='mmseg_kd.SafeCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1)
+    Runner.from_cfg(config).train()
+    assert written == [[], ['iter_2.pth'], ['iter_4.pth']]
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['iter_5.pth']
+
+
 def test_a_stop_before_the_outdated_checkpoint_goes(mini_cityscapes, tmp_path):
     """It goes when the run continues; the one that would be continued from stays, whatever the note says."""
     config = run_config(segmentor(4), mini_cityscapes, max_iters=2, work_dir=str(tmp_path), experiment_name='outdated')

@@ -148,6 +148,24 @@ def test_command_line_resume_restores_it_exactly(mini_cityscapes, tmp_path, chec
     build(segmentor()).load_state_dict(straight['state_dict'], strict=True)
 
 
+def test_a_step_that_a_scaler_left_out_inside_a_fused_optimizer_does_not_count():
+    """torch calls such an optimizer for every step; it looks itself whether the gradients are finite."""
+    from mmseg_kd.engine import EmaTeacherHook
+    hook, weight = EmaTeacherHook(), torch.nn.Parameter(torch.ones(1))
+    optimizer, scaler = torch.optim.SGD([weight], lr=1., fused=True), torch.amp.GradScaler('cpu', init_scale=2.)
+    optimizer.register_step_post_hook(hook._after_step)
+    counted = []
+    for gradient in (1., float('inf'), 1.):
+        hook._stepped, before = False, weight.item()
+        optimizer.zero_grad()
+        scaler.scale((weight * gradient).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert hook._stepped == (weight.item() != before)
+        counted.append(hook._stepped)
+    assert counted == [True, False, True]
+
+
 def test_without_the_hook_it_is_said():
     model = build(with_teachers(EMA))
     with pytest.raises(ValueError, match="`teacher`: nothing averages the student for type='ema'.*EmaTeacherHook"):
