@@ -20,6 +20,7 @@ from mmengine.registry import init_default_scope
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
 from mmseg_kd.datasets.teacher_cache import CachedMap, TeacherCache, checkpoint_digest, image_loading
+from mmseg_kd.datasets.unlabelled import pictures_of, pipeline_of
 from mmseg_kd.distillers.segmentation.prediction import ask_teacher, small_map
 from mmseg_kd.registry import MODELS
 from mmseg_kd.safe_load import download
@@ -34,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scale', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
                         help="size that the teacher sees images at, their proportions kept, as mmseg's Resize does "
                         '(default: as they are on disk)')
+    parser.add_argument('--unlabelled', metavar='DIR', help='a folder of pictures without labels, as of tools/train.py')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     return parser.parse_args()
@@ -42,10 +44,10 @@ def parse_args() -> argparse.Namespace:
 def training_images(cfg: Config, scale: list[int] | None):
     """The training set without augmentation or labels, loaded as in training: one image after the other."""
     from mmseg.registry import DATASETS
-    settings = cfg.train_dataloader.dataset.copy()
     resize = [dict(type='Resize', scale=tuple(scale), keep_ratio=True)] if scale else []
-    settings.pipeline = [*image_loading(settings.pipeline), *resize, dict(type='PackSegInputs')]
-    return DATASETS.build(settings)
+    dataset = cfg.train_dataloader.dataset
+    pipeline = [*image_loading(pipeline_of(dataset) or []), *resize, dict(type='PackSegInputs')]
+    return DATASETS.build(pictures_of(dataset, pipeline))
 
 
 def checkpoint_file(settings: dict) -> str:
@@ -61,6 +63,9 @@ def main() -> None:
     cfg = read_config(args.config, 'config')
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if args.unlabelled:
+        cfg.train_dataloader.dataset = dict(type='mmseg_kd.WithUnlabelled', labelled=cfg.train_dataloader.dataset,
+                                            unlabelled=dict(data_root=args.unlabelled))
     logging.disable(logging.INFO)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     settings = cfg.model.get('teacher')
@@ -77,7 +82,7 @@ def main() -> None:
         raise SystemExit(f'--scale: expected a width and a height of at least 1, got {args.scale}')
     dataset, cache = training_images(cfg, args.scale), TeacherCache(args.out)
     # As it is read back: JSON has no tuples.
-    loading = json.loads(json.dumps(image_loading(cfg.train_dataloader.dataset.pipeline), default=str))
+    loading = json.loads(json.dumps(image_loading(pipeline_of(cfg.train_dataloader.dataset) or []), default=str))
     cache.begin(dict(
         config=str(settings.config), config_sha256=config_digest(settings), checkpoint=settings.checkpoint,
         checkpoint_sha256=checkpoint_digest(checkpoint_file(settings)), classes=classes, top_k=args.top_k,

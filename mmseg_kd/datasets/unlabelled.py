@@ -14,7 +14,7 @@ from mmseg_kd.registry import DATASETS
 
 from .picture_files import check_pictures, listed_pictures, pictures_below
 
-__all__ = ['UnlabelledDataset', 'WithUnlabelled', 'pipeline_of', 'without_labels']
+__all__ = ['UnlabelledDataset', 'WithUnlabelled', 'pictures_of', 'pipeline_of', 'without_labels']
 
 
 class NoLabels:
@@ -85,6 +85,26 @@ def pipeline_of(dataset: dict) -> list | None:
     return None
 
 
+def pictures_of(dataset: dict, pipeline: Sequence[dict]) -> dict:
+    """The config of a data set as a set of pictures, each once and through another pipeline, for a teacher to look at.
+
+    Args:
+        dataset: The config of a training set, perhaps repeated, concatenated, or with unlabelled pictures.
+        pipeline: What loads a picture and packs it.
+    """
+    while isinstance(dataset.get('dataset'), dict):  # repeated, and the like
+        dataset = dataset['dataset']
+    dataset = dict(copy.deepcopy(dict(dataset)))
+    if 'labelled' in dataset:
+        dataset['labelled'] = pictures_of(dataset['labelled'], pipeline)
+        dataset['unlabelled'] = {**dataset['unlabelled'], 'pipeline': list(pipeline)}
+    elif 'datasets' in dataset:
+        dataset['datasets'] = [pictures_of(each, pipeline) for each in dataset['datasets']]
+    else:
+        dataset['pipeline'] = list(pipeline)
+    return dataset
+
+
 @DATASETS.register_module()
 class UnlabelledDataset(BaseDataset):
     """A folder of pictures, or a list of them, for a teacher to speak about.
@@ -139,7 +159,8 @@ class UnlabelledDataset(BaseDataset):
         check_pictures(kept, setting)
         labelled = f'; {len(paths) - len(kept)} more have labels and count as such' if len(kept) < len(paths) else ''
         print_log(f'Unlabelled pictures: {len(kept)}{labelled}.', logger='current')
-        return [dict(img_path=path, seg_fields=[], label_map=None, reduce_zero_label=False) for path in kept]
+        return [dict(img_path=path, seg_fields=[], label_map=None, reduce_zero_label=False, unlabelled=True)
+                for path in kept]
 
     def prepare_data(self, idx: int) -> dict:
         """A sample, marked as one without labels.

@@ -7,7 +7,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmseg_kd.datasets.file_checks import check_pair
+from mmseg_kd.datasets.file_checks import check_pair, open_picture
 from mmseg_kd.registry import HOOKS
 
 from .exact_resume import seeded
@@ -72,16 +72,29 @@ class DataCheckHook(Hook):
         for setting, loop in loops:
             dataset = loop.dataloader.dataset
             size = loop.dataloader.batch_size or 1
-            for index in range(min(self.pictures or size, len(dataset))):
+            for index in _first_ones(dataset, self.pictures or size):
                 with seeded(0, index):
                     _check_sample(setting, dataset, index)
+
+
+def _first_ones(dataset: BaseDataset, number: int) -> list[int]:
+    """Indices of the first samples, and of the first ones without labels."""
+    if not hasattr(dataset, 'unlabelled'):
+        return list(range(min(number, len(dataset))))
+    labelled = len(dataset.labelled)
+    return [*range(min(number, labelled)), *range(labelled, min(labelled + number, len(dataset)))]
 
 
 def _check_sample(setting: str, dataset: BaseDataset, index: int) -> None:
     info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
     files = [info.get(key) for key in ('img_path', 'seg_map_path')]
-    if files[1] is None:
+    if files[1] is None and not info.get('unlabelled'):
         return  # no segmentation
+    if info.get('unlabelled') and files[0].lower().endswith(_PICTURES):
+        try:
+            open_picture(files[0])
+        except ValueError as error:
+            raise ValueError(f'`{setting}.dataset.unlabelled`: {error}') from error
     if all(isinstance(path, str) and '://' not in path and path.lower().endswith(_PICTURES) for path in files):
         if not osp.isfile(files[1]):
             raise ValueError(f'`{setting}.dataset`: {files[0]} has no label map, expected {files[1]}.')

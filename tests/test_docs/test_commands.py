@@ -19,6 +19,7 @@ RUN_BY = {
     'bash tools/dist_test.sh': 'tests/test_tools/test_train_and_test.py',
     'bash tools/slurm_train.sh': 'tests/test_tools/test_train_and_test.py',
     'python tools/cache_teacher.py': 'tests/test_tools/test_cache_teacher.py',
+    'python tools/pseudo_label.py': 'tests/test_tools/test_pseudo_label.py',
     'python tools/export_student.py': 'tests/test_export/test_plain.py',
     'python -m': 'tests/test_release.py',
     'python tools/benchmarks/compile_kernels.py': 'tests/test_functional/test_triton_compiles.py',

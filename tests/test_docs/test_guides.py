@@ -22,11 +22,13 @@ ON_CPU = [
     'val_dataloader.dataset.pipeline.1.scale=(128,64)', *NO_WORKERS]
 UNTRAINED = ['teacher_check=False']
 #: What is cut to size: words of a guide's command to those that the test types.
-SMALLER = {'--num-train 128 --num-val 100 --workers 2': '--num-train 12 --num-val 4'}
+SMALLER = {'--num-train 128 --num-val 100 --workers 2': '--num-train 12 --num-val 4',
+           '--num-train 256 --num-val 4 --seed 1 --workers 2': '--num-train 8 --num-val 1 --seed 1'}
 #: Guide: config to options of its trainings; '' is every config that is not named.
 GUIDES = {
     'getting_started.md': {'': UNTRAINED, 'my_pspnet_r18.py': UNTRAINED + ON_CPU},
     'own_data.md': {'': UNTRAINED + NO_WORKERS},
+    'unlabelled.md': {'': UNTRAINED},
     'adding_a_loss.md': {'': UNTRAINED},
     'migrating.md': {'my_cwd.py': UNTRAINED + ON_CPU},
     'troubleshooting.md': {'': []},

@@ -47,6 +47,20 @@ def test_the_first_batch_of_each_split(mini_cityscapes, tmp_path, split, name, m
         runner_for(tmp_path / 'tree', tmp_path / 'run', 'DataCheckHook', 'ExactResumeHook').train()
 
 
+def test_the_first_unlabelled_pictures(mini_cityscapes, tmp_path):
+    """One that is cut off, which OpenCV fills with grey without a word."""
+    picture = next((mini_cityscapes / 'leftImg8bit/val').rglob('*.png'))
+    (tmp_path / 'more').mkdir()
+    (tmp_path / 'more/cut.png').write_bytes(picture.read_bytes()[:-200])
+    config = run_config(distilled(segmentor(4), segmentor(4)), mini_cityscapes, work_dir=str(tmp_path),
+                        custom_hooks=[dict(type='mmseg_kd.DataCheckHook')], experiment_name=str(tmp_path))
+    config.train_dataloader.dataset = dict(
+        type='mmseg_kd.WithUnlabelled', labelled=config.train_dataloader.dataset,
+        unlabelled=dict(data_root=str(tmp_path / 'more')))
+    with pytest.raises(ValueError, match=r'`train_dataloader.dataset.unlabelled`: .*cut.png: cannot be read'):
+        Runner.from_cfg(config).train()
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_an_empty_split(mini_cityscapes, tmp_path, split):
     shutil.copytree(mini_cityscapes, tmp_path / 'tree')
