@@ -88,15 +88,17 @@ def _ignored_without_labels(labels: Tensor, gaps: Gaps, ignore_index: int | None
     """Labels (N, H, W) that are ``ignore_index`` all over the pictures without labels."""
     if gaps.pictures:
         labels = labels.clone()
-        labels[list(gaps.pictures)] = ignore_index
+        for row in gaps.pictures:
+            labels[row] = ignore_index
     return labels
 
 
 def _what_is_known(labels: Tensor, gaps: Gaps, void: int | None) -> Tensor:
     """The labels, with the reason where there is none."""
     known = labels.clone() if void is None else labels.masked_fill(labels == void, _VOID)
-    if gaps.pictures:
-        known[list(gaps.pictures)] = _UNLABELLED
+    # Row by row: a list as an index would make a GPU wait.
+    for row in gaps.pictures:
+        known[row] = _UNLABELLED
     for row, right, bottom in gaps.padding:
         known[row, :, known.shape[2] - right:] = _PADDING
         known[row, known.shape[1] - bottom:] = _PADDING
@@ -119,7 +121,8 @@ def _classes(term: DistillTerm, known: Tensor, teacher: Tensor | Upsampled) -> T
 
 
 def _first_class(teacher: Tensor | Upsampled) -> Tensor:
-    return _image_by_image(teacher, lambda logits: logits.argmax(1))
+    # On a CPU a quarter of the time of `argmax`.
+    return _image_by_image(teacher, lambda logits: logits.max(1).indices)
 
 
 @torch.no_grad()
@@ -162,5 +165,8 @@ def nearest(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Labels (N, H, W) at another size."""
     if labels.shape[1:] == tuple(size):
         return labels
+    height, width = labels.shape[1:]
+    if height % size[0] == width % size[1] == 0:
+        return labels[:, ::height // size[0], ::width // size[1]].contiguous()
     # Through float64, which holds every label exactly; mmseg resizes label maps the same way.
     return F.interpolate(labels[:, None].double(), size=tuple(size), mode='nearest')[:, 0].long()
