@@ -1,4 +1,5 @@
-"""`python -m mmseg_kd TOOL`, and the names 'mmseg_kd::...' of the package's configs."""
+"""`mmseg-kd COMMAND`, also `python -m mmseg_kd COMMAND`, and the names 'mmseg_kd::...' of the package's configs."""
+import configparser
 from pathlib import Path
 
 import pytest
@@ -7,23 +8,57 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from tiny import ROOT, command
 
-from mmseg_kd.__main__ import TOOLS, find_tool
+from mmseg_kd.__main__ import COMMANDS, TOOLS, find_tool
 
 STUDENT = 'demo/kd_pspnet-r18-w32-d8_fcn-r18-w16-d8_mini-cityscapes-64x128.py'
 
 
-def test_a_tool_runs_from_anywhere_with_its_arguments():
-    output = command('-m', 'mmseg_kd', 'analysis/compare', '--help').stdout
-    assert 'usage: compare.py' in output and '--baseline' in output
+def test_a_command_runs_from_anywhere_with_its_arguments():
+    for name, shown in (('compare', 'mmseg-kd compare'), ('analysis/compare', 'compare.py')):
+        output = command('-m', 'mmseg_kd', name, '--help').stdout
+        assert f'usage: {shown}' in output and '--baseline' in output
+    # What a user can mend is said in one line, without the way to it through the code.
+    process = command('-m', 'mmseg_kd', 'compare', 'a=nothing', check=False)
+    assert process.returncode == 1 and process.stdout.startswith('ValueError: `work_dir`')
+    assert len(process.stdout.splitlines()) == 1
 
 
-def test_what_is_no_tool_is_refused_with_the_names_of_all():
+def test_a_typo_names_the_nearest_command():
+    for typed, meant in (('tran', 'train'), ('distill', 'distil'), ('chek-data', 'check-data'), ('reprot', 'report')):
+        with pytest.raises(ValueError, match=f'`COMMAND`: there is no command {typed!r}; did you mean .*{meant}'):
+            find_tool(typed)
     for name in ('fly', '../setup', '../../etc/passwd'):
-        with pytest.raises(ValueError, match='`TOOL`: there is no tool .* analysis/compare, .* train'):
+        with pytest.raises(ValueError, match='`COMMAND`: there is no command .* mmseg-kd --help'):
             find_tool(name)
-    # Modules of tools that cannot be started are none.
+
+
+def test_the_commands_are_listed_by_what_people_do():
     process = command('-m', 'mmseg_kd', check=False)
-    assert process.returncode == 2 and 'export_student' in process.stdout and 'report_models' not in process.stdout
+    assert process.returncode == 2
+    lines = [line.split(maxsplit=1) for line in process.stdout.splitlines() if line.startswith('  ')]
+    assert [line[0] for line in lines] == list(COMMANDS) and all(len(line) == 2 for line in lines)
+    wanted = {'distil', 'train', 'test', 'report', 'compare', 'export', 'cache', 'check-data', 'benchmarks'}
+    assert wanted <= set(COMMANDS)
+
+
+def test_help_of_every_command_needs_neither_torch_nor_mmseg():
+    code = ('import sys\n'
+            'from mmseg_kd.__main__ import COMMANDS, run_tool\n'
+            'for name, (script, _) in COMMANDS.items():\n'
+            '    if script:\n'
+            '        try:\n'
+            '            run_tool(name, ["--help"])\n'
+            '        except SystemExit as stop:\n'
+            '            assert stop.code in (0, None), name\n'
+            'print({"torch", "mmseg", "mmcv"} & set(sys.modules))')
+    output = command('-W', 'error', '-c', code).stdout
+    assert output.count('usage: mmseg-kd ') == len(COMMANDS) - 1 and output.splitlines()[-1] == 'set()'
+
+
+def test_the_console_script_is_this_command():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / 'setup.cfg')
+    assert parser['options.entry_points']['console_scripts'].split() == ['mmseg-kd', '=', 'mmseg_kd.__main__:main']
 
 
 def test_the_layout_of_mim_is_that_of_the_checkout():

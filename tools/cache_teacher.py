@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
                         help="size that the teacher sees images at, their proportions kept, as mmseg's Resize does "
                         '(default: as they are on disk)')
     parser.add_argument('--unlabelled', metavar='DIR', help='a folder of pictures without labels, as of tools/train.py')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', help='where the teacher runs (default: cuda if there is a GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     return parser.parse_args()
 
@@ -74,7 +74,8 @@ def main() -> None:
     if not settings or not settings.get('checkpoint'):
         raise SystemExit(f'{args.config} has no model.teacher with a checkpoint: there is nothing to cache')
     settings.pop('cache', None)
-    model = MODELS.build(cfg.model).to(args.device).eval()
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    model = MODELS.build(cfg.model).to(device).eval()
     teacher, classes = model.teacher, model.teacher.num_classes
     if args.top_k is not None and not 1 <= args.top_k < classes:
         raise SystemExit(f'--top-k: expected 1 .. {classes - 1} for {classes} classes, got {args.top_k}')

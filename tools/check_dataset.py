@@ -12,7 +12,7 @@ from collections import Counter
 from cityscapesscripts.helpers.labels import trainId2label
 from tqdm import tqdm
 
-from mmseg_kd.datasets.tree_check import LABEL_SUFFIX, SplitCheck, check_tree
+from mmseg_kd.datasets.tree_check import SplitCheck, check_tree
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-classes', type=int, default=19,
                         help='labels must be below this number; 0: any label (default %(default)s)')
     parser.add_argument('--ignore-index', type=int, default=255, help='label that does not count (default %(default)s)')
-    parser.add_argument('--label-suffix', default=LABEL_SUFFIX, help='default %(default)s')
+    parser.add_argument('--label-suffix', default='_gtFine_labelTrainIds.png', help='default %(default)s')
     parser.add_argument('--workers', type=int, default=1, help='processes that read (default %(default)s)')
     parser.add_argument('--most', type=int, default=50, help='problems printed per split (default %(default)s)')
     return parser.parse_args()

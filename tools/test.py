@@ -4,9 +4,9 @@ import os
 import os.path as osp
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.commands.terminal import build_runner, short_errors
 from mmseg_kd.config import read_config, student_config
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.runner_defaults import use_gloo_without_gpu
@@ -79,8 +79,9 @@ def main() -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmseg_kd.CheckpointFitHook')]
     load_checkpoints_without_code(cfg)
     use_gloo_without_gpu(cfg)
-    Runner.from_cfg(cfg).test()
+    build_runner(cfg).test()
 
 
 if __name__ == '__main__':
+    short_errors()
     main()

@@ -4,16 +4,12 @@ import os
 import os.path as osp
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
-import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.commands.terminal import short_errors
+from mmseg_kd.commands.training import train
 from mmseg_kd.config import read_config
-from mmseg_kd.datasets.mixed_batches import add_unlabelled, check_mixed_batches
-from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
-from mmseg_kd.engine.data_check import refuse_empty_splits
-from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
-from mmseg_kd.teachers.class_names import check_config, metainfo_in_config
+from mmseg_kd.datasets.mixed_batches import add_unlabelled
+from mmseg_kd.teachers.class_names import metainfo_in_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,17 +59,9 @@ def main() -> None:
         enable_amp(cfg)
     if args.unlabelled:
         add_unlabelled(cfg, args.unlabelled, args.unlabelled_share, metainfo_in_config(cfg, 'mmseg'))
-    check_mixed_batches(cfg)
-    added = add_training_hooks(cfg)
-    load_checkpoints_without_code(cfg)
-    refuse_empty_splits(cfg)
-    use_gloo_without_gpu(cfg)
-    use_teacher_cache(cfg)
-    check_config(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.logger.info(added)
-    runner.train()
+    train(cfg)
 
 
 if __name__ == '__main__':
+    short_errors()
     main()
