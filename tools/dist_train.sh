@@ -3,6 +3,8 @@
 # Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT; PYTHON (default: python).
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [flags of train.py]" >&2; exit 2; }
+# As torchrun itself would set it, and then say so in a box.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 root=$(cd "$(dirname "$0")/.." && pwd)
 PYTHONPATH="$root:${PYTHONPATH:-}" exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$2" \
