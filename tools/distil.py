@@ -9,7 +9,7 @@ import argparse
 
 from mmseg_kd.__main__ import run_tool
 from mmseg_kd.commands import METHODS
-from mmseg_kd.commands.distil import write_config
+from mmseg_kd.commands.written_config import write_config
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:

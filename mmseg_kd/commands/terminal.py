@@ -69,7 +69,8 @@ def build_runner(cfg: Config):
                 if type(handler) is logging.StreamHandler:
                     handler.addFilter(_ForTheTerminal())
             size = int(os.environ.get('WORLD_SIZE', 1))
-            logger.info(f'{f"{size} processes. " if size > 1 else ""}The environment, the whole config and the hooks are in {logger.log_file}')
+            processes = f'{size} processes. ' if size > 1 else ''
+            logger.info(f'{processes}The environment, the whole config and the hooks are in {logger.log_file}')
             return logger
 
     QuietRunner.__name__ = QuietRunner.__qualname__ = kind.__name__

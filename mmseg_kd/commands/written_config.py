@@ -1,4 +1,5 @@
 """The short config that ``mmseg-kd distil`` writes: the student's config, a teacher, a method, the data."""
+import os
 import os.path as osp
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from mmseg_kd.config import read_config
 
 from . import METHODS
 
-__all__ = ['config_text', 'teacher_settings']
+__all__ = ['config_text', 'teacher_settings', 'write_config']
 
 PARTS = Path(__file__).parents[1] / '.mim/configs/_base_/distill'
 #: The student's model to its distilled form, and what the names of its library's parts end with.
@@ -21,6 +22,40 @@ _MODELS = {
     **dict.fromkeys(('ATSS', 'FCOS', 'GFL', 'RetinaNet'), ('DistilledSingleStageDetector', '_coco')),
     **dict.fromkeys(('CascadeRCNN', 'FasterRCNN', 'MaskRCNN'), ('DistilledTwoStageDetector', '_coco'))}
 _WIDTH, _LONG = 100, 1_000_000
+
+
+def write_config(student: str, teacher: str, *, teacher_checkpoint: str | None = None, method: str = 'kd',
+                 data: str | None = None, iterations: int | None = None, work_dir: str | None = None) -> Path:
+    """Write the config of a distilled training into its work dir.
+
+    Args:
+        student: Config of the student: a path or ``'mmseg::<folder>/<name>.py'``.
+        teacher: Config of the teacher, the work dir of its training, or a model of Hugging Face's hub.
+        teacher_checkpoint: File or URL of the teacher's weights; None where ``teacher`` says it.
+        method: One of :data:`mmseg_kd.commands.METHODS`: ``'kd'``, ``'dkd'``, ``'cwd'``, ...
+        data: Folder of the data (``data_root`` of all splits); None: where the student's config has it.
+        iterations: Length of the training; None: the student's.
+        work_dir: Folder to write into (default: ``work_dirs/<method>_<student>``).
+
+    Returns:
+        Path of the config. A config that is there already and differs is left alone, which is an error.
+
+    Raises:
+        ValueError: an argument that cannot be, or another config by that name.
+    """
+    settings = teacher_settings(teacher, teacher_checkpoint)
+    text = config_text(student, settings, method, data, iterations)
+    folder = Path(work_dir or f'work_dirs/{method}_{Path(student.partition("::")[2] or student).stem}')
+    path = folder / f'{method}.py'
+    text = f'# Edit this file as you like, and train it again: mmseg-kd train {path} --work-dir {folder}\n{text}'
+    if path.is_file() and path.read_text(encoding='utf-8') != text:
+        raise ValueError(f'`--work-dir`: {path} is there already and has other settings. Train it as it is (mmseg-kd '
+                         f'train {path} --work-dir {folder}), name another work dir, or remove it.')
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f'.{os.getpid()}.partial')
+    partial.write_text(text, encoding='utf-8')
+    partial.replace(path)
+    return path
 
 
 def config_text(student: str, teacher: dict, method: str = 'kd', data: str | None = None,

@@ -6,8 +6,7 @@ from mmengine.config import Config
 from tiny import ROOT, command
 
 from mmseg_kd.commands import METHODS
-from mmseg_kd.commands.distil import write_config
-from mmseg_kd.commands.written_config import config_text, teacher_settings
+from mmseg_kd.commands.written_config import config_text, teacher_settings, write_config
 
 PAIR = 'pspnet-r101-d8_pspnet-r18-d8_4xb2-80k_cityscapes-512x1024.py'
 STUDENT = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
