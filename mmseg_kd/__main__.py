@@ -15,7 +15,8 @@ __all__ = ['COMMANDS', 'find_tool', 'main', 'run_tool', 'tool_names']
 
 TOOLS = Path(__file__).with_name('.mim') / 'tools'
 #: What is imported in no time.
-LIGHT = {'argparse', 'os', 'os.path', 'pathlib', 'sys', 'mmengine.config', 'mmseg_kd.commands'}
+LIGHT = {'argparse', 'os', 'os.path', 'pathlib', 'sys', 'mmengine.config', 'mmseg_kd.commands',
+         'mmseg_kd.commands.arguments'}
 #: What people do: the command, its script below tools/, and one line about it.
 COMMANDS = {
     'distil': ('distil', 'write a config for a student, a teacher and a method, and train it'),

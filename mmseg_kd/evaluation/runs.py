@@ -1,5 +1,4 @@
 """Reading what a training run leaves behind in its work dir."""
-import argparse
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,14 +11,7 @@ from mmengine.config import Config
 
 from mmseg_kd.safe_load import load_config_without_code
 
-__all__ = ['Run', 'add_trust_argument', 'newest_run', 'read_run']
-
-
-def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """Let a tool that reads work dirs take their configs for programs."""
-    parser.add_argument('--trust-configs', action='store_true',
-                        help="run the configs in the work dirs as Python and import what they name (default: they are "
-                        'read as data)')
+__all__ = ['Run', 'newest_run', 'read_run']
 
 
 @dataclass

@@ -68,7 +68,8 @@ def test_table_and_json(runs, tmp_path):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['nothing'], r'`rows`: expected NAME=WORK_DIR'),
+    (['nothing'], r'which has no `last_checkpoint`'),
+    (['a='], r'`runs`: expected \[NAME=\]WORK_DIR'),
     (['a=/nowhere'], r'which has no `last_checkpoint`'),
     (['{base}', '--baseline', 'other'], r"`--baseline`: expected one of \['base'\]"),
     (['{base}', '--metric', 'mDice'], r"`--metric`: 'mDice' is not among \['mIoU'\]"),

@@ -16,16 +16,17 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 
 import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.commands.arguments import RUNS, add_trust_argument, name_and_runs
 from mmseg_kd.config import student_config
 from mmseg_kd.evaluation.class_table import read_class_table
 from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
-from mmseg_kd.evaluation.runs import Run, add_trust_argument, read_run
+from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.registry import MODELS
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare training runs', epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('rows', nargs='+', metavar='NAME=WORK_DIR[,WORK_DIR...]',
+    parser.add_argument('rows', nargs='+', metavar=RUNS,
                         help='a row of the table: its name and the work dirs of its runs, one a seed, or that of a '
                              'tools/test.py')
     parser.add_argument('--baseline', help='name of the row that gains are counted from: seed by seed where the runs '
@@ -151,10 +152,8 @@ def main() -> None:
     args = parse_args()
     rows = []
     for row in args.rows:
-        name, separator, work_dirs = row.partition('=')
-        if not separator or not work_dirs:
-            raise ValueError(f'`rows`: expected NAME=WORK_DIR[,WORK_DIR...], got {row!r}.')
-        rows.append(summarise(name, work_dirs.split(','), args.metric, args.size, args.trust_configs))
+        name, work_dirs = name_and_runs(row)
+        rows.append(summarise(name, work_dirs, args.metric, args.size, args.trust_configs))
     notes = add_gains(rows, args.baseline) if args.baseline else []
     text = '\n\n'.join([table(rows, args.metric), *notes])
     if args.classes:

@@ -10,14 +10,15 @@ from mmengine.registry import DATASETS
 from mmseg.apis import inference_model
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.evaluation.runs import Run, add_trust_argument, read_run
+from mmseg_kd.commands.arguments import RUN, add_trust_argument, name_and_runs
+from mmseg_kd.evaluation.runs import Run, read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.visualization.predictions import colorize, draw_predictions
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw predictions of several runs', epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('runs', nargs='+', metavar='NAME=WORK_DIR', help='a column: its name and a work dir')
+    parser.add_argument('runs', nargs='+', metavar=RUN, help='a column: its name and a work dir')
     parser.add_argument('--out', required=True, help='PNG to write')
     parser.add_argument('--images', type=int, default=4, help='how many validation images, evenly spaced (default 4)')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
@@ -40,9 +41,9 @@ def main() -> None:
         raise ValueError(f'`--images`: expected at least 1, got {args.images}.')
     runs = {}
     for item in args.runs:
-        name, separator, work_dir = item.partition('=')
-        if not separator:
-            raise ValueError(f'`runs`: expected NAME=WORK_DIR, got {item!r}.')
+        name, (work_dir, *others) = name_and_runs(item)
+        if others:
+            raise ValueError(f'`runs`: expected one work dir for each column, {RUN}, got {item!r}.')
         runs[name] = read_run(work_dir, args.trust_configs)
     first = next(iter(runs.values())).config
     dataset = DATASETS.build({**first.val_dataloader.dataset, '_scope_': 'mmseg'})

@@ -19,9 +19,10 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
+from mmseg_kd.commands.arguments import add_trust_argument
 from mmseg_kd.config import read_config
 from mmseg_kd.distillers.segmentation.prediction import predict
-from mmseg_kd.evaluation.runs import add_trust_argument, read_run
+from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio
 
@@ -44,6 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     add_trust_argument(parser)
     args = parser.parse_args()
+    if Path(args.config.rpartition('=')[2]).is_dir():  # a run is [NAME=]WORK_DIR everywhere
+        args.config = args.config.rpartition('=')[2]
     if args.checkpoint is None and not Path(args.config).is_dir():
         raise ValueError(f'`checkpoint` must be given with a config file, got {args.config!r} alone; or name the work '
                          'dir of a run')

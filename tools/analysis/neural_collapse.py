@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmseg_kd  # noqa: F401 (before configs are read)
+from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.distillers.segmentation.prediction import labels_as_seen
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
-from mmseg_kd.evaluation.runs import add_trust_argument
 from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat
@@ -44,7 +44,7 @@ PER_IMAGE = 32
 
 def parse_args(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs; the first one is the yardstick')
+    parser.add_argument('runs', nargs='+', metavar=RUN, help='runs; the first one is the yardstick')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/collapse'), help='folder to write into')
     parser.add_argument('--split', choices=['train', 'val'], default='train',
                         help='whose images (default train, as in the paper)')

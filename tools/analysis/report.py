@@ -19,14 +19,14 @@ from report_pictures import choose, picture_sections
 from report_sections import figure_sections, summary
 
 import mmseg_kd  # noqa: F401 (before configs are read)
-from mmseg_kd.evaluation.runs import add_trust_argument
+from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.visualization.page import page, sources
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Report on distilled runs', epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR',
+    parser.add_argument('runs', nargs='+', metavar=RUN,
                         help="work dirs of the runs: distilled ones, students alone, and the teacher's")
     parser.add_argument('--out', type=Path, default=Path('work_dirs/report'),
                         help='folder to write into (default work_dirs/report)')
