@@ -282,21 +282,20 @@ def check_labels(target: Tensor, num_classes: int, ignore_index: int | None) -> 
     ``cross_entropy``. Under ``torch.vmap`` over the targets a data-dependent check is impossible and is left out.
     """
     expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
-    if torch.compiler.is_compiling() or target.device.type != 'cpu':
-        torch._assert_async((~_wrong_labels(target, num_classes, ignore_index)).all(), expectation)
-    elif not _is_mapped(target):
-        # Piece by piece: maps of truth values of a full-size target are not small.
-        for labels in target.reshape(-1).split(_LABELS_AT_ONCE):
-            wrong = labels[_wrong_labels(labels, num_classes, ignore_index)]
-            if len(wrong):
-                found = sorted(set(wrong.tolist()))
-                raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other '
-                                 'labels to ignore_index')
-
-
-def _wrong_labels(labels: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
-    wrong = (labels < 0) | (labels >= num_classes)
-    return wrong if ignore_index is None else wrong & (labels != ignore_index)
+    on_device = torch.compiler.is_compiling() or target.device.type != 'cpu'
+    if not on_device and _is_mapped(target):
+        return
+    # Piece by piece on a CPU: maps of truth values of a full-size target are not small.
+    for labels in [target] if on_device else target.reshape(-1).split(_LABELS_AT_ONCE):
+        wrong = (labels < 0) | (labels >= num_classes)
+        if ignore_index is not None:
+            wrong = wrong & (labels != ignore_index)
+        if on_device:
+            torch._assert_async(~wrong.any(), expectation)
+        elif wrong.any():
+            found = sorted(set(labels[wrong].tolist()))
+            raise ValueError(f'{expectation}, got {found[:5]}{" and more" if len(found) > 5 else ""}; map other labels '
+                             'to ignore_index')
 
 
 def _is_mapped(tensor: Tensor) -> bool:

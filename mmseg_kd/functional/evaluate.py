@@ -49,17 +49,17 @@ def loss_of(loss: Loss, inputs: Inputs) -> Tensor:
     """
     operators = operators_for(loss, inputs)
     if operators is None:
-        return reduced(lambda student, teacher: loss.map(student, teacher, inputs.target), inputs)
+        return reduced(functools.partial(loss.map, target=inputs.target), inputs)
+    small = isinstance(inputs.student, Upsampled) or isinstance(inputs.teacher, Upsampled)
     upsamples = isinstance(inputs.student, Upsampled) and operators.upsamples(inputs.student, loss)
-    chosen = inputs if operators.READS_HALF and (upsamples or not _to_upsample(inputs)) else promoted(inputs)
-    if not upsamples:
+    chosen = inputs if operators.READS_HALF and (upsamples or not small) else promoted(inputs)
+    if small and not upsamples:
         chosen = chosen._replace(student=at_full_size(chosen.student), teacher=at_full_size(chosen.teacher))
     # On a CPU the sum of a map of truth values makes it one of int64 first, a tenth of a map of 19 logits.
     divisor = divisor_of(torch.count_nonzero(inputs.valid), inputs.reduction)
 
     def plain() -> Tensor:
-        summed = chosen._replace(reduction='sum')
-        return reduced(lambda student, teacher: loss.map(student, teacher, inputs.target), summed) / divisor
+        return reduced(functools.partial(loss.map, target=inputs.target), chosen._replace(reduction='sum')) / divisor
 
     return operators.loss(loss, chosen, divisor, plain)
 
@@ -83,11 +83,13 @@ def plain_inputs(inputs: Inputs) -> Inputs:
     0 times NaN.
     """
     inputs = promoted(inputs)
-    student, teacher = at_full_size(inputs.student), at_full_size(inputs.teacher)
-    if not inputs.all_count:
-        nothing = ~inputs.valid.unsqueeze(1)
-        student, teacher = student.masked_fill(nothing, 0.), teacher.masked_fill(nothing, 0.)
-    return inputs._replace(student=student, teacher=teacher)
+    if isinstance(inputs.student, Upsampled) or isinstance(inputs.teacher, Upsampled):
+        inputs = inputs._replace(student=at_full_size(inputs.student), teacher=at_full_size(inputs.teacher))
+    if inputs.all_count:
+        return inputs
+    nothing = ~inputs.valid.unsqueeze(1)
+    return inputs._replace(
+        student=inputs.student.masked_fill(nothing, 0.), teacher=inputs.teacher.masked_fill(nothing, 0.))
 
 
 def promoted(inputs: Inputs) -> Inputs:
@@ -205,10 +207,6 @@ def may_fuse(inputs: Inputs) -> bool:
 def _is_plain_tensor(tensor: Tensor) -> bool:
     functorch = torch._C._functorch
     return type(tensor) in (Tensor, torch.nn.Parameter) and not functorch.is_functorch_wrapped_tensor(tensor)
-
-
-def _to_upsample(inputs: Inputs) -> bool:
-    return isinstance(inputs.student, Upsampled) or isinstance(inputs.teacher, Upsampled)
 
 
 def operators_for(loss: Loss, inputs: Inputs) -> ModuleType | None:

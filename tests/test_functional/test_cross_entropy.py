@@ -17,7 +17,10 @@ def value_and_gradient(logits, target, align_corners, class_weight):
 
 
 def compare(logits, target, align_corners, weighted):
+    """``weighted``: False, True, or the class that has the weight 0."""
     class_weight = torch.linspace(.5, 3., logits.shape[1], device=logits.device) if weighted else None
+    if weighted and weighted is not True:
+        class_weight[weighted] = 0
     total, gradient, correct = value_and_gradient(logits, target, align_corners, class_weight)
     exact = logits.double().requires_grad_()
     full = resized(exact, target.shape[1:], align_corners)
@@ -35,6 +38,15 @@ def compare(logits, target, align_corners, weighted):
 def test_as_torch_in_float64(sizes, align_corners, weighted):
     logits, _, target, _ = problem(7, *sizes)
     compare(logits, target, align_corners, weighted)
+
+
+@pytest.mark.parametrize('kernels', ['auto', 'naive'])
+def test_a_class_of_weight_0_is_classified_all_the_same(kernels, monkeypatch):
+    monkeypatch.setenv('MMSEG_KD_KERNELS', kernels)
+    logits, _, target, _ = problem(7, *SIZES[0])
+    for weight_0 in (1, 4):
+        compare(logits, target, False, weight_0)
+    compare(logits, torch.full_like(target, 4), False, 4)
 
 
 def test_the_plain_form_is_the_same(monkeypatch):

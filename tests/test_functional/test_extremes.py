@@ -140,6 +140,50 @@ def test_all_positions_ignored_is_zero_with_a_graph(case):
     assert value == 0 and (gradient == 0).all()
 
 
+@pytest.mark.parametrize('kernels', ['auto', 'naive'])
+@pytest.mark.parametrize('junk', [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize('name', [*(case.name for case in FAMILY), 'feature_mse', 'attention_transfer',
+                                  'hierarchical_context'])
+def test_what_does_not_count_reaches_no_gradient(name, junk, kernels, monkeypatch):
+    """Neither through the student nor the teacher nor the weight; the other positions learn what they learn without."""
+    monkeypatch.setenv('MMSEG_KD_KERNELS', kernels)
+    settings = next((case.settings for case in FAMILY if case.name == name), {})
+    function = getattr(functional, f'{name.split("-")[0]}_loss')
+    student, teacher, target = maps(None, ignored=[1, 9], dtype=torch.float32)
+    weight = torch.rand(target.shape, generator=torch.Generator().manual_seed(0)) + .5
+    weight[0, 1, 1] = 0
+    nothing = ((target == 255) | (weight == 0)).unsqueeze(1)
+
+    def learned(student, teacher, weight, **changes):
+        leaf = student.clone().requires_grad_()
+        torch.manual_seed(0)
+        loss = function(leaf, teacher, target, weight, **settings, **changes)
+        loss.sum().backward()
+        return loss.detach(), leaf.grad
+
+    for changes in (dict(reduction='mean'), dict(reduction='none')):
+        clean = learned(student, teacher, weight, **changes)
+        assert all(each.isfinite().all() and each.any() for each in clean)
+        dirty = learned(student.masked_fill(nothing, junk), teacher.masked_fill(nothing, junk),
+                        weight.masked_fill(target == 255, junk), **changes)
+        assert_close(dirty, clean, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kernels', ['auto', 'naive'])
+@each_loss
+def test_labels_that_are_not_read_may_be_any(case, kernels, monkeypatch):
+    monkeypatch.setenv('MMSEG_KD_KERNELS', kernels)
+    student, teacher, target = maps(case, ignored=[2])
+    if case.needs_target:
+        with pytest.raises(ValueError, match='`target` must hold classes 0 .. 6 or ignore_index = None, got .255.'):
+            case.call(student, teacher, target, ignore_index=None)
+    else:
+        assert_close(case.call(student, teacher, target, ignore_index=None), case.call(student, teacher))
+    if case.name == 'gdkd':
+        with pytest.raises(ValueError, match='`target` must hold classes 0 .. 6 or ignore_index = None, got .255.'):
+            case.call(student, teacher, target, ignore_index=None, k=(1, 2, 3, 4, 5, 6, 1))
+
+
 @pytest.mark.parametrize('shape', [(0, NUM_CLASSES), (0, NUM_CLASSES, 2, 3), (2, NUM_CLASSES, 0, 3)], ids=str)
 @each_loss
 def test_no_positions_is_zero_with_a_graph(case, shape):
@@ -192,6 +236,33 @@ def test_a_target_to_which_the_teacher_gives_nothing():
             expected, expected_gradient = oracles.value_and_gradient(oracle, student, teacher, target)
             assert value.item() == pytest.approx(expected, rel=1e-10)
             assert_close(gradient, torch.tensor(expected_gradient, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('temperature', [1e-3, 1e3])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@each_loss
+def test_the_bounds_of_the_temperature(case, dtype, temperature):
+    if case.name == 'logit_mse':
+        pytest.skip('has no temperature')
+    student, teacher, target = maps(case, dtype=dtype)
+    value, gradient = value_and_gradient(case, student, teacher, target, temperature=temperature)
+    assert value.isfinite() and gradient.isfinite().all()
+    if case.name not in ('stochastic_gdkd', 'dist') and dtype == torch.float32:
+        expected = case.call(student.double(), teacher.double(), target, temperature=temperature)
+        assert_close(value.double(), expected, rtol=1e-4, atol=0)
+    for beyond in (1e20, 1e6, 1e-9):
+        with pytest.raises(ValueError, match='`temperature` must be a positive number from 0.001 to 1000, got 1'):
+            case.call(student, teacher, target, temperature=beyond)
+
+
+@pytest.mark.parametrize('distance', [1e-6, 1e-4, 1e-2, .3, .499, .501, .7, 2.])
+def test_binary_kl_s_operator_keeps_its_digits_near_the_teacher(distance):
+    for level in (-20., -5., -.3, 0., .01, .7, 8., 30.):
+        teacher = torch.tensor([[level]])
+        for student in (teacher + distance, teacher - distance):
+            expected = oracles.binary_kl([[oracles.mpf(student.item())]], [[oracles.mpf(teacher.item())]], 0, 1.)
+            got = functional.binary_kl_loss(student, teacher, temperature=1.).item()
+            assert got == pytest.approx(float(expected), rel=3e-6)
 
 
 def test_log_cosh_near_zero_and_far():

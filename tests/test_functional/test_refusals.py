@@ -110,7 +110,7 @@ def test_cwd_without_positions():
 
 
 BAD_SETTINGS = dict(
-    temperature=[0, -1., float('nan'), float('inf'), '4', None, True],
+    temperature=[0, -1., float('nan'), float('inf'), '4', None, True, 1e20, 1001, 1e-4],
     reduction=['batchmean', None, 1],
     ignore_index=[2.5, 'none'],
     alpha=['1', None, float('nan')],
@@ -174,7 +174,9 @@ def test_k_beyond_the_classes(name):
 def test_tables_of_k_that_do_not_fit():
     student, teacher, target = maps(None)
     for k, message in (([1, 2], '`k` as a table must hold one entry for each of 7 classes, got 2'),
-                       ([7] * 7, '`k` must hold entries within 1 .. C - 1 = 6, got 7')):
+                       ([7] * 7, '`k` must hold entries within 1 .. C - 1 = 6, got 7'),
+                       (torch.full((7, ), 7), '`k` must hold entries within 1 .. C - 1 = 6, got 7'),
+                       (torch.tensor([1, 2, 3, 0, 1, 1, 1]), r'`k\[3\]` must be an integer of at least 1, got 0')):
         for call in (lambda k=k: functional.gdkd_loss(student, teacher, target, k=k),
                      lambda k=k: losses.GDKDLoss(k=k)(student, teacher, target)):
             with pytest.raises(ValueError, match=message):

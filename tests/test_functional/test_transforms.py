@@ -24,6 +24,35 @@ def test_compiles_into_one_graph(case):
     assert_close(gradient, expected_gradient)
 
 
+OTHERS = dict(
+    kd=[dict(temperature=4.), dict(temperature=2.), dict(temperature=1., loss_weight=.5)],
+    dkd=[dict(alpha=1., beta=8.), dict(alpha=.5, beta=2., temperature=1.), dict(alpha=2, beta=3)],
+    gdkd=[dict(k=2), dict(k=3, w0=2.), dict(k=4, divergence='both'), dict(ratio=1.5, k_max=3),
+          dict(ratio=2.5, k_max=4), dict(k=(1, 2, 3, 1, 2, 3, 1)), dict(k=(1, 2, 1, 1, 2, 3, 1))],
+    gdkd3=[dict(k=3), dict(k=4, w1=1.), dict(k=5)],
+    stochastic_gdkd=[dict(keep=1.), dict(keep=1., w0=3.)],
+    dgkd=[dict(), dict(epsilon=2., cap=1.), dict(epsilon=3., cap=2., temperature=1.)],
+    binary_kl=[dict(temperature=1.), dict(temperature=2.), dict(temperature=3.)],
+    binary_kl_norm=[dict(temperature=1.), dict(temperature=2.), dict(temperature=3.)],
+    cwd=[dict(temperature=1.), dict(temperature=2.), dict(temperature=3.)],
+    dist=[dict(), dict(beta=2., gamma=3., temperature=4.), dict(beta=3.)],
+    logit_mse=[dict(), dict(loss_weight=2.), dict(loss_weight=.5, ignore_index=None)])
+
+
+@each_loss
+def test_instances_with_other_settings_compile_in_one_process(case):
+    """Dynamo makes symbols of numbers that differ between two of them."""
+    student, teacher, target = maps(case, dtype=torch.float32)
+    torch._dynamo.reset()
+    for settings in OTHERS[case.name.partition('-')[0]]:
+        module = case.module(**settings)
+        leaf = student.clone().requires_grad_()
+        value = torch.compile(module, fullgraph=True, backend='eager')(leaf, teacher, target)
+        exact = module(student.double(), teacher.double(), target)
+        assert_close(value.double(), exact, rtol=1e-5, atol=0)
+        assert torch.autograd.grad(value, leaf)[0].isfinite().all()
+
+
 def test_compiles_ahead_of_time_and_checks_labels_in_the_graph():
     case = next(case for case in FAMILY if case.name == 'dkd')
     student, teacher, target = maps(case, dtype=torch.float32)
