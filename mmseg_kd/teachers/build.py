@@ -8,6 +8,7 @@ from torch import nn
 from .cached import CachedTeacher, build_cached_teacher
 from .class_map import ClassMap
 from .ema import build_ema_teacher
+from .exported import build_exported_teacher
 from .guest import Teacher
 from .host import Host
 from .huggingface import build_huggingface_teacher
@@ -15,11 +16,13 @@ from .module import build_module_teacher
 from .openmmlab import build_openmmlab_teacher
 from .own_network import build_own_network_teacher
 from .probe import input_channels
+from .timm import build_timm_teacher
 
 __all__ = ['build_teacher', 'build_teachers']
 
 # What a teacher is made of, by its `type`; without one it is a config of OpenMMLab's, or a cache.
-_KINDS = dict(ema=build_ema_teacher, huggingface=build_huggingface_teacher, module=build_module_teacher)
+_KINDS = dict(ema=build_ema_teacher, exported=build_exported_teacher, huggingface=build_huggingface_teacher,
+              module=build_module_teacher, timm=build_timm_teacher)
 
 
 def build_teachers(settings: dict | Sequence[dict], host: Host) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
@@ -70,7 +73,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
             ``dict(cache=...)``, see :func:`~.cached.build_cached_teacher`; an ``nn.Module`` or ``dict(network=...)``,
             see :func:`~.own_network.build_own_network_teacher`; or ``dict(type=..., ...)``, where ``type``
             is ``'huggingface'`` (see :func:`~.huggingface.build_huggingface_teacher`), ``'module'`` (see
-            :func:`~.module.build_module_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
+            :func:`~.module.build_module_teacher`), ``'timm'`` (see :func:`~.timm.build_timm_teacher`), ``'exported'``
+            (see :func:`~.exported.build_exported_teacher`) or ``'ema'`` (see :class:`~.ema.EmaTeacher`).
         host: What is known of the student.
 
     Raises:

@@ -46,7 +46,9 @@ class Teacher:
                  has_weights: bool = True, shard: bool = False, classes: Sequence[str] | None = None,
                  num_classes: int | None = None, no_logits: str | None = None, features: Callable | None = None,
                  setting: str = 'teacher.config'):
-        self.model = speed.prepare_model(model.eval().requires_grad_(False))
+        for parameter in model.parameters():  # TorchScript has no requires_grad_ of a whole module
+            parameter.requires_grad_(False)
+        self.model = speed.prepare_model(model.eval())
         self._logits = speed.prepare_function(logits)
         self._features = features
         self.renormalize = renormalize

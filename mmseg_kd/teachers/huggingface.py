@@ -1,10 +1,8 @@
 """A teacher from Hugging Face: a folder that ``save_pretrained`` wrote, or a name on the hub."""
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmseg_kd.registry import import_with_extra
@@ -13,7 +11,7 @@ from .class_names import names_of_labels
 from .class_scores import class_scores, scores_as_logits
 from .guest import Teacher
 from .host import Host
-from .network import NETWORK_SETTINGS, guest_of, read_image_format, refuse_unknown
+from .network import NETWORK_SETTINGS, guest_of, only_size, read_image_format, refuse_unknown
 from .probe import input_channels
 
 __all__ = ['build_huggingface_teacher']
@@ -58,7 +56,8 @@ def build_huggingface_teacher(settings: dict, host: Host) -> Teacher:
     queries = not type(network).__name__.endswith(_DENSE)
     call = _call(transformers, network, name)
     channels = input_channels(network)
-    known = {**_processor(transformers, name), **_only_size(network, call, channels)}
+    size = only_size(network, call, channels, getattr(network.config, 'image_size', None))
+    known = {**_processor(transformers, name), **size}
     return guest_of(network, _scores if queries else _logits, read_image_format(settings, known, channels), settings,
                     host, 'teacher.model', has_weights=True, classes=names_of_labels(config.id2label), call=call)
 
@@ -128,20 +127,3 @@ def _processor(transformers, name: str) -> dict:
     if not says.get('do_normalize', True):
         return dict(scale=scale, mean=[0.] * 3, std=[1.] * 3)
     return {'scale': scale} | {key: list(says[f'image_{key}']) for key in ('mean', 'std') if says.get(f'image_{key}')}
-
-
-def _only_size(network: nn.Module, call: Callable, channels: int | None) -> dict:
-    """``size`` of a network that takes no images but those of its config's ``image_size``."""
-    side = getattr(network.config, 'image_size', None)
-    if side is None:
-        return {}
-    size = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
-    image = torch.zeros(1, channels or 3, 128, 192)  # some take other sizes, but squares only
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            call(network.eval(), image)
-    except Exception:  # whatever a network says to a size that does not suit it
-        print_log(f'The teacher takes images of {size[0]}x{size[1]} only: its images are resized to that '
-                  '(`teacher.size`).', logger='current', level=logging.INFO)
-        return dict(size=size)
-    return {}

@@ -1,9 +1,11 @@
 """What networks from outside OpenMMLab share, as teachers."""
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,8 +17,8 @@ from .normalization import Renormalize
 from .probe import small_pass
 from .speed import TeacherSpeed, read_speed
 
-__all__ = ['IMAGE_SETTINGS', 'NETWORK_SETTINGS', 'ImageFormat', 'guest_of', 'pick', 'read_image_format',
-           'refuse_unknown']
+__all__ = ['IMAGE_SETTINGS', 'NETWORK_SETTINGS', 'ImageFormat', 'call_plainly', 'guest_of', 'only_size', 'pick',
+           'read_image_format', 'refuse_unknown']
 
 #: How the network wants its images.
 IMAGE_SETTINGS = ('mean', 'std', 'scale', 'rgb', 'size')
@@ -153,9 +155,39 @@ def _way_out(value: object) -> str:
     return 'Give the index of one of them.' if isinstance(value, (list, tuple)) else 'Name one of its attributes.'
 
 
+def call_plainly(network: nn.Module, images: Tensor) -> object:
+    """``network(images)``."""
+    return network(images)
+
+
+def only_size(network: nn.Module, call: Callable[[nn.Module, Tensor], object], channels: int | None,
+              size: int | Sequence[int] | None) -> dict:
+    """``dict(size=(H, W))`` of a network that takes no images but those of the size that it was made for, else ``{}``.
+
+    Args:
+        network: The network, which is left in eval mode.
+        call: Runs it on images.
+        channels: Of the images; None: 3.
+        size: What it was made for; None: not known.
+    """
+    if size is None:
+        return {}
+    size = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    # Some take other sizes, but only squares.
+    image = torch.zeros(1, channels or 3, 128, 192)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            call(network.eval(), image)
+    except Exception:  # whatever a network says to a size that does not suit it
+        print_log(f'The teacher takes images of {size[0]}x{size[1]} only: its images are resized to that '
+                  '(`teacher.size`).', logger='current', level=logging.INFO)
+        return dict(size=size)
+    return {}
+
+
 def guest_of(network: nn.Module, output: Callable[[object, tuple[int, int]], Tensor], images: ImageFormat,
              settings: dict, host: Host, setting: str, has_weights: bool, classes: Sequence[str] | None = None,
-             call: Callable[[nn.Module, Tensor], object] = nn.Module.__call__) -> Teacher:
+             call: Callable[[nn.Module, Tensor], object] = call_plainly) -> Teacher:
     """Make a network a guest, and see in one small forward pass what it returns.
 
     Args:
