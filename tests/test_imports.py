@@ -18,9 +18,9 @@ MAY_IMPORT = {
     'datasets': set(),
     'models': set(),
     'safe_load': set(),
-    'evaluation': {'functional'},
+    'evaluation': {'distillers', 'export', 'functional'},
     'export': {'teachers'},
-    'visualization': {'functional'},
+    'visualization': {'distillers', 'evaluation', 'functional'},
 }
 ROOMLESS = {'config', 'config_names', 'registry', 'safe_load', 'step_loss', 'taps', 'version'}
 

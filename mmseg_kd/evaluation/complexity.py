@@ -4,10 +4,15 @@ from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ['Complexity', 'complexity', 'input_size']
+from mmseg_kd.config import student_config
+from mmseg_kd.registry import MODELS
+
+__all__ = ['Complexity', 'complexity', 'inference_cost', 'input_size']
 
 
 class Complexity(NamedTuple):
@@ -46,6 +51,19 @@ def complexity(model: nn.Module, size: Sequence[int]) -> Complexity:
         return Complexity(parameters, None)
     # torch counts the multiplication and the addition apart.
     return Complexity(parameters, counter.get_total_flops() // 2)
+
+
+def inference_cost(config: Config, size: Sequence[int]) -> Complexity:
+    """Parameters and multiply-adds of the inference of a training config's plain student.
+
+    Args:
+        config: A training config, distilled or plain.
+        size: (H, W) of the input.
+    """
+    scope = config.get('default_scope', 'mmseg')
+    import_modules_from_strings([f'{scope}.models'])
+    with DefaultScope.overwrite_default_scope(scope):
+        return complexity(MODELS.build(student_config(config.model)), size)
 
 
 def input_size(config: Config) -> tuple[int, int]:

@@ -12,6 +12,8 @@ import tiny
 import torch
 from mmengine.config import Config
 
+from mmseg_kd.evaluation.members import cast
+
 TITLES = ['Numbers', 'Training', 'Images', 'Loss maps', 'Classes', 'Boundaries', 'Confusions',
           'Gradients and loss parts', 'Calibration', 'Distance to the teacher', 'Top-k mass']
 FIGURES = ['boundary_iou', 'calibration', 'class_iou', 'confusion', 'curves', 'images', 'logit_distance', 'loss_maps',
@@ -185,21 +187,14 @@ def test_in_a_headless_browser(report, tmp_path):
     assert grounds == [[255, 255, 255], [29, 24, 20], [255, 255, 255]]
 
 
-@pytest.fixture
-def cast(monkeypatch):
-    monkeypatch.syspath_prepend(tiny.ROOT / 'tools/analysis')
-    from report_models import cast
-    return cast
-
-
-def test_the_teacher_is_found_without_its_work_dir(runs, cast):
+def test_the_teacher_is_found_without_its_work_dir(runs):
     members = cast([f'{runs}/dkd', f'{runs}/alone'])
     assert [(member.name, member.role) for member in members] == [
         ('teacher', 'teacher'), ('alone', 'alone'), ('dkd', 'distilled')]
     assert members[0].checkpoint == runs / 'teacher/iter_4.pth' and members[0].run is None
 
 
-def test_runs_that_were_moved(runs, cast, tmp_path):
+def test_runs_that_were_moved(runs, tmp_path):
     for name in ('teacher', 'dkd'):
         shutil.copytree(runs / name, tmp_path / name)
     config, = tmp_path.glob('dkd/*/vis_data/config.py')
@@ -220,7 +215,7 @@ def test_runs_that_were_moved(runs, cast, tmp_path):
     (['a={0}/dkd', 'a={0}/dhkd'], 'two have one name'),
     (['{0}/classifier', '{0}/dkd'], "['classifier'] have no `model.decode_head`"),
     (['{0}/nowhere'], 'expected the work dir of a training run')])
-def test_refusals(runs, cast, items, message):
+def test_refusals(runs, items, message):
     if not (runs / 'classifier').exists():
         tiny.write_run(runs / 'classifier', Config(dict(model=dict(type='ImageClassifier'))), [
             dict(loss=1., time=1., step=1), {'accuracy/top1': 3., 'step': 1}])

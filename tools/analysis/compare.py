@@ -12,16 +12,11 @@ import math
 import statistics
 from pathlib import Path
 
-from mmengine.registry import DefaultScope
-from mmengine.utils import import_modules_from_strings
-
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.commands.arguments import RUNS, add_trust_argument, name_and_runs
-from mmseg_kd.config import student_config
 from mmseg_kd.evaluation.class_table import read_class_table
-from mmseg_kd.evaluation.complexity import Complexity, complexity, input_size
-from mmseg_kd.evaluation.runs import Run, read_run
-from mmseg_kd.registry import MODELS
+from mmseg_kd.evaluation.complexity import inference_cost, input_size
+from mmseg_kd.evaluation.runs import read_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,14 +35,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def cost(run: Run, size: tuple[int, int]) -> Complexity:
-    """Parameters and FLOPs of the student's inference."""
-    scope = run.config.get('default_scope', 'mmseg')
-    import_modules_from_strings([f'{scope}.models'])
-    with DefaultScope.overwrite_default_scope(scope):
-        return complexity(MODELS.build(student_config(run.config.model)), size)
-
-
 def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int] | None,
               trusted: bool = False) -> dict:
     """One row: of runs that trained alike but for the seed."""
@@ -60,7 +47,7 @@ def summarise(name: str, work_dirs: list[str], metric: str, size: tuple[int, int
                          'over them says nothing.')
     scores = [run.scores[metric] for run in runs]
     size = size or input_size(runs[0].config)
-    inference = cost(runs[0], size)
+    inference = inference_cost(runs[0].config, size)
     memory = [run.peak_memory for run in runs if run.peak_memory is not None]
     return dict(
         name=name, parameters=inference.parameters, flops=inference.multiply_adds, size=list(size),

@@ -22,7 +22,6 @@ import torch
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
-from report_models import Member, load, named_runs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +29,7 @@ import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.distillers.segmentation.prediction import labels_as_seen
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
+from mmseg_kd.evaluation.members import Member, load, named_runs
 from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat

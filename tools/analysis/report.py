@@ -13,14 +13,14 @@ from pathlib import Path
 
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
-from report_models import Member, cast, load
-from report_pass import one_pass
-from report_pictures import choose, picture_sections
-from report_sections import figure_sections, summary
 
 import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.commands.arguments import RUN, add_trust_argument
+from mmseg_kd.evaluation.members import Member, cast, load
+from mmseg_kd.evaluation.model_statistics import one_pass
 from mmseg_kd.visualization.page import page, sources
+from mmseg_kd.visualization.report_pictures import choose, picture_sections
+from mmseg_kd.visualization.report_sections import figure_sections, summary
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from report_models import Member
-from report_pass import Statistics
 from torch import nn
 
 from mmseg_kd.distillers.positions import WEIGHTS
 from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.terms import build_terms
+from mmseg_kd.evaluation.members import Member
+from mmseg_kd.evaluation.model_statistics import Statistics
 from mmseg_kd.visualization.page import PictureRow, Section, keys, picture_grid, scales
 from mmseg_kd.visualization.pixels import BOTH_WRONG, BROKEN, FIXED, change_picture, data_uri, heat_picture
 from mmseg_kd.visualization.predictions import colorize, draw_predictions

@@ -3,12 +3,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from compare import cost
-from report_models import Member
-from report_pass import Statistics
 
-from mmseg_kd.evaluation.complexity import input_size
+from mmseg_kd.evaluation.complexity import inference_cost, input_size
 from mmseg_kd.evaluation.confusion import accuracy, iou, row_shares
+from mmseg_kd.evaluation.members import Member
+from mmseg_kd.evaluation.model_statistics import Statistics
 from mmseg_kd.evaluation.topk_mass import TopKMass
 from mmseg_kd.visualization.classes import draw_class_bars, draw_class_dots
 from mmseg_kd.visualization.confusion import draw_confusion_difference
@@ -92,7 +91,7 @@ def _numbers(members: list[Member], statistics: dict[str, Statistics]) -> Sectio
 
 def cost_of(member: Member):
     """Parameters and FLOPs of a member's inference."""
-    return cost(member, input_size(member.config))
+    return inference_cost(member.config, input_size(member.config))
 
 
 def _steps(member: Member, key: str) -> tuple[list[float], list[float]]:
