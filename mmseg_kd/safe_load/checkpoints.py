@@ -3,8 +3,6 @@ import io
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
-from functools import cache
 from pickle import UnpicklingError
 from typing import BinaryIO
 
@@ -149,12 +147,9 @@ def _encoded(text, encoding='latin1') -> bytes:
 
 
 def _member(owner, name):
-    """The statistics of a log, and an inner class of a shard, are pickled as members of their class."""
+    """The statistics of a log are pickled as members of its class."""
     if owner is _HISTORY and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
-    shards = _shards()
-    if owner is shards.get(f'{_SHARDED}.ShardedTensor') and f'{_SHARDED}.ShardedTensor.{name}' in shards:
-        return shards[f'{_SHARDED}.ShardedTensor.{name}']
     raise Refused(f'getattr(..., {name!r})')
 
 
@@ -164,9 +159,6 @@ def _find(name: str) -> object:
     plain = name.replace('__builtin__.', 'builtins.', 1).replace('numpy._core.', 'numpy.core.', 1)
     if plain in _TABLE:
         return _TABLE[plain]
-    shards = _shards()
-    if plain in shards:
-        return shards[plain]
     raise Refused(f'GLOBAL {name}')
 
 
@@ -183,9 +175,6 @@ def _build(target, state):
         return target.build(state)
     if type(target) is HistoryBuffer:
         return _history(state)
-    if any(isinstance(builder, _Shard) and type(target) is builder.kind for builder in _shards().values()):
-        target.__setstate__(state) if hasattr(target, '__setstate__') else target.__dict__.update(state)
-        return target
     raise Refused(f'a state for a {type(target).__name__}')
 
 
@@ -197,36 +186,6 @@ def _history(state) -> HistoryBuffer:
     return HistoryBuffer(values, counts, length)
 
 
-class _Shard(Builder):
-    """A plain record of which process holds what, in the checkpoints that FSDP writes per process."""
-
-    __slots__ = ('kind', )
-
-    def __init__(self, kind: type):
-        super().__init__(lambda *arguments: kind(*arguments) if issubclass(kind, Enum) else kind.__new__(
-            kind, *arguments))
-        self.kind = kind
-
-
-def _shards() -> dict[str, Builder]:
-    """They mean something only to processes that know each other."""
-    return _shard_builders() if torch.distributed.is_available() and torch.distributed.is_initialized() else {}
-
-
-@cache
-def _shard_builders() -> dict[str, Builder]:
-    from torch.distributed import _remote_device
-    from torch.distributed._shard import sharded_tensor
-    from torch.distributed._shard.metadata import ShardMetadata
-    from torch.distributed._shard.sharded_tensor.metadata import MEM_FORMAT_ENCODING
-    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
-    kinds = [_remote_device, ShardMetadata, MEM_FORMAT_ENCODING, ChunkShardingSpec, sharded_tensor.Shard,
-             sharded_tensor.ShardedTensor, sharded_tensor.ShardedTensor.ProcessGroupState,
-             sharded_tensor.ShardedTensorMetadata, sharded_tensor.TensorProperties]
-    return {f'{kind.__module__}.{kind.__qualname__}': _Shard(kind) for kind in kinds}
-
-
-_SHARDED = 'torch.distributed._shard.sharded_tensor.api'
 _HISTORY = Builder(lambda *_: HistoryBuffer())
 _DTYPES = {f'torch.{name}': value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 # All that a file can name. None stands for a type that is only an argument of something else here.
