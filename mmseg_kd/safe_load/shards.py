@@ -1,8 +1,8 @@
 """What FSDP writes for each process of a run: ``rank0.pth``, ``rank1.pth``, ... in a folder.
 
-These files hold records of torch's own classes. Only torch can build them, and only in processes that know each other.
-So torch's reader reads them, with ``weights_only=True`` and a list of what it may build. Unlike our own reader it trusts
-the kinds of NumPy arrays that the file names; a run reads only what its own processes have written.
+These files hold records of torch's own classes. Only torch can build them, and only in processes that know each
+other. So torch's reader reads them, with ``weights_only=True`` and a list of what it may build. Unlike our own reader
+it trusts the kinds of NumPy arrays that the file names; a run reads only what its own processes have written.
 """
 import os.path as osp
 import re
