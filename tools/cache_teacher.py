@@ -19,12 +19,15 @@ from mmengine.registry import init_default_scope
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
-from mmseg_kd.datasets.teacher_cache import CachedMap, TeacherCache, checkpoint_digest, image_loading
+from mmseg_kd.datasets.teacher_cache import CachedMap, TeacherCache, image_loading
 from mmseg_kd.datasets.unlabelled import pictures_of, pipeline_of
 from mmseg_kd.distillers.segmentation.prediction import ask_teacher, small_map
 from mmseg_kd.registry import MODELS
 from mmseg_kd.safe_load import download
-from mmseg_kd.teachers.cached import config_digest
+from mmseg_kd.teachers.cached import config_digest, weights_digest
+
+# Kinds of teachers that have weights without a `checkpoint`.
+_WITH_WEIGHTS = ('exported', 'huggingface', 'module')
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,12 +53,12 @@ def training_images(cfg: Config, scale: list[int] | None):
     return DATASETS.build(pictures_of(dataset, pipeline))
 
 
-def checkpoint_file(settings: dict) -> str:
-    """The file of a teacher's checkpoint, also of one that was downloaded."""
-    checkpoint = settings['checkpoint']
-    if checkpoint.startswith(('http://', 'https://')):
-        return download(checkpoint, settings.get('sha256'), 'teacher.checkpoint')
-    return checkpoint
+def digest_of(settings: dict) -> str | None:
+    """The digest of a teacher's weights, also of a checkpoint that was downloaded."""
+    checkpoint = settings.get('checkpoint')
+    if checkpoint and checkpoint.startswith(('http://', 'https://')):
+        checkpoint = download(checkpoint, settings.get('sha256'), 'teacher.checkpoint')
+    return weights_digest(dict(settings, checkpoint=checkpoint))
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def main() -> None:
     settings = cfg.model.get('teacher')
     if isinstance(settings, (list, tuple)):
         raise SystemExit(f'{args.config} has {len(settings)} teachers: make a cache of each, with a config of its own')
-    if not settings or not settings.get('checkpoint'):
+    if not settings or not (settings.get('checkpoint') or settings.get('type') in _WITH_WEIGHTS):
         raise SystemExit(f'{args.config} has no model.teacher with a checkpoint: there is nothing to cache')
     settings.pop('cache', None)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -85,8 +88,9 @@ def main() -> None:
     # As it is read back: JSON has no tuples.
     loading = json.loads(json.dumps(image_loading(pipeline_of(cfg.train_dataloader.dataset) or []), default=str))
     cache.begin(dict(
-        config=str(settings.config), config_sha256=config_digest(settings), checkpoint=settings.checkpoint,
-        checkpoint_sha256=checkpoint_digest(checkpoint_file(settings)), classes=classes, top_k=args.top_k,
+        config=str(settings.get('config') or settings.get('build') or settings.get('model') or settings.get('file')),
+        config_sha256=config_digest(settings), checkpoint=settings.get('checkpoint'),
+        checkpoint_sha256=digest_of(settings), classes=classes, top_k=args.top_k,
         class_names=list(teacher.classes) if teacher.classes else None, scale=args.scale, loading=loading,
         align_corners=teacher.align_corners))
     progress = mmengine.ProgressBar(len(dataset))

@@ -99,6 +99,8 @@ def build_teacher(settings: dict, host: Host) -> Teacher | CachedTeacher:
 def _build(settings: dict, host: Host) -> Teacher | CachedTeacher:
     if isinstance(settings, nn.Module) or isinstance(settings, dict) and 'network' in settings:
         return build_own_network_teacher(settings, host)
+    if isinstance(settings, dict) and settings.get('cache') is not None:
+        return build_cached_teacher(settings)
     kind = settings.get('type') if isinstance(settings, dict) else None
     if kind is not None:
         if kind not in _KINDS:
@@ -106,6 +108,4 @@ def _build(settings: dict, host: Host) -> Teacher | CachedTeacher:
             raise ValueError(f'`teacher.type`: expected one of {sorted(_KINDS)}, or no `type` and `config`, got '
                              f'{kind!r}{f"; did you mean {near[0]!r}?" if near else "."}')
         return _KINDS[kind]({name: value for name, value in settings.items() if name != 'type'}, host)
-    if isinstance(settings, dict) and settings.get('cache') is not None:
-        return build_cached_teacher(settings)
     return build_openmmlab_teacher(settings, host)

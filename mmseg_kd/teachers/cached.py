@@ -17,7 +17,8 @@ from mmseg_kd.taps import LOGITS
 __all__ = ['CachedTeacher', 'build_cached_teacher', 'config_digest']
 
 # What changes where a teacher's answers come from or how fast they are, and not what they are.
-_SAME_ANSWERS = ('cache', 'checkpoint', 'sha256', 'trusted', 'shard', 'weight', 'compile', 'channels_last')
+_SAME_ANSWERS = ('cache', 'checkpoint', 'file', 'sha256', 'trusted', 'shard', 'weight', 'compile', 'channels_last',
+                 'class_map', 'classes')
 
 
 class CachedTeacher:
@@ -109,34 +110,51 @@ def _in_words(value: object) -> object:
     return getattr(value, '__qualname__', None) or str(value)
 
 
+def weights_digest(settings: dict) -> str | None:
+    """SHA-256 of the files with a teacher's weights; None where there is none on this machine.
+
+    Args:
+        settings: Those of ``teacher``, of any kind.
+    """
+    digests = [file_sha256(file) for file in _weight_files(settings)]
+    return digests[0] if len(digests) == 1 else (
+        hashlib.sha256(''.join(digests).encode()).hexdigest() if digests else None)
+
+
+def _weight_files(settings: dict) -> list[str]:
+    if settings.get('type') == 'huggingface':
+        return sorted(map(str, Path(settings['model']).expanduser().glob('*.safetensors')))
+    file = settings.get('file') or settings.get('checkpoint')
+    return [file] if isinstance(file, str) and Path(file).is_file() else []
+
+
 def build_cached_teacher(settings: dict) -> CachedTeacher:
-    """Build the teacher of ``teacher=dict(cache=FOLDER)``; with ``config`` or ``checkpoint`` it must be that teacher's.
+    """Build the teacher of ``teacher=dict(cache=FOLDER)``; what else the settings say of it must fit the cache.
 
     A config or a checkpoint file that is not there (any more) is not compared: the cache needs neither.
 
     Raises:
         ValueError: no cache, one that is not whole, or another teacher's.
     """
-    unknown = set(settings) - {'cache', 'config', 'checkpoint'}
+    typed = settings.get('type') is not None
+    unknown = [] if typed else sorted(set(settings) - {'cache', 'config', 'checkpoint'})
     if unknown:
-        raise ValueError(f'`teacher`: {sorted(unknown)} mean nothing beside `cache`, which needs no teacher to run.')
+        raise ValueError(f'`teacher`: {unknown} mean nothing beside `cache`, which needs no teacher to run.')
     path = Path(settings['cache']) / 'manifest.json'
     if not path.is_file():
         raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is no whole cache of a teacher. Make or complete it: '
                          f'python tools/cache_teacher.py CONFIG --out {settings["cache"]}')
     manifest = json.loads(path.read_text())
-    checkpoint = settings.get('checkpoint')
-    if checkpoint is not None and Path(checkpoint).is_file():
-        digest = file_sha256(checkpoint)
-        if digest != manifest['checkpoint_sha256']:
-            raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
-                             f'with SHA-256 {manifest["checkpoint_sha256"]}, but {checkpoint!r} has {digest}. Make it '
-                             'anew in another folder, or name the checkpoint that it was made with.')
+    digest = weights_digest(settings)
+    if digest not in (None, manifest['checkpoint_sha256']):
+        raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
+                         f'with SHA-256 {manifest["checkpoint_sha256"]}, but {_weight_files(settings)[0]!r} has '
+                         f'{digest}. Make it anew in another folder, or name the checkpoint that it was made with.')
     config = settings.get('config')
     gone = isinstance(config, str) and '::' not in config and not Path(config).expanduser().is_file()
-    if config is not None and not gone and manifest.get('config_sha256') is not None:
+    if (typed or config is not None and not gone) and manifest.get('config_sha256') is not None:
         if config_digest(settings) != manifest['config_sha256']:
             raise ValueError(f'`teacher.cache`: {settings["cache"]!r} holds the logits of another network: it was made '
-                             f'with {manifest.get("config")}, which is not (or is no longer) what `teacher.config` '
+                             f'with {manifest.get("config")}, which is not (or is no longer) what `teacher` '
                              'describes. Make it anew in another folder, or name the config that it was made with.')
     return CachedTeacher(manifest['classes'], str(settings['cache']), manifest.get('class_names'))

@@ -202,12 +202,17 @@ def test_before_anything_is_built():
 
 
 def test_through_the_command_line(mini_cityscapes, tmp_path):
-    """A module of other classes teaches mini-Cityscapes by a map of names; the log says what is made of what."""
+    """A module of other classes teaches by a map of names, from a cache of its answers; the log says the map."""
     (tmp_path / 'net.py').write_text('from torch import nn\ndef make():\n    return nn.Conv2d(3, 4, 3, 2, 1)\n')
     config = distilled(segmentor(), segmentor(16)) | dict(teacher=dict(
         type='module', build=f'{tmp_path}/net.py:make', mean=[0.5] * 3, std=[0.25] * 3,
         classes=['street', 'vehicle', 'sky', 'lake'], class_map={'road': 'street', 'car': ['vehicle']}))
     run_config(config, mini_cityscapes, max_iters=2, teacher_check={}).dump(tmp_path / 'config.py')
-    printed = command('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path).stdout
+    command('tools/cache_teacher.py', tmp_path / 'config.py', '--out', tmp_path / 'cache')
+    printed = command('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path, '--cfg-options',
+                      f'model.teacher.cache={tmp_path / "cache"}').stdout
     assert "`teacher.class_map`: {'road': ['street'], 'sidewalk': [], " in printed and "'sky': ['sky']" in printed
     assert 'distill.loss_dkd' in printed and (tmp_path / 'iter_2.pth').is_file()
+    other = dict(config['teacher'], mean=[0.4] * 3, cache=str(tmp_path / 'cache'))
+    with pytest.raises(ValueError, match='`teacher.cache`: .* holds the logits of another network'):
+        build(config | dict(teacher=other))
