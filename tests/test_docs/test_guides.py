@@ -29,10 +29,13 @@ GUIDES = {
     'getting_started.md': {'': UNTRAINED, 'my_pspnet_r18.py': UNTRAINED + ON_CPU},
     'own_data.md': {'': UNTRAINED + NO_WORKERS},
     'unlabelled.md': {'': UNTRAINED},
+    'teachers.md': {'': UNTRAINED},
     'adding_a_loss.md': {'': UNTRAINED},
     'migrating.md': {'my_cwd.py': UNTRAINED + ON_CPU},
     'troubleshooting.md': {'': []},
 }
+#: Guides that need an extra.
+NEEDS = {'teachers.md': pytest.mark.hf}
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +64,7 @@ def typed(command: Command) -> list[str]:
     return line.split()
 
 
-@pytest.mark.parametrize('name', GUIDES)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=NEEDS.get(name, ())) for name in GUIDES])
 def test_guide(name, python, folder):
     """Every command ends as the guide says, and prints what it shows."""
     checked = 0

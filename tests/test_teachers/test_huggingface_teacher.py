@@ -253,6 +253,6 @@ def test_through_the_command_line(saved, mini_cityscapes, tmp_path):
     run_config(config, mini_cityscapes, max_iters=2, teacher_check=dict(min_miou=0), class_check=False).dump(
         tmp_path / 'config.py')
     printed = command('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path).stdout
-    assert 'The teacher has' in printed and 'distill.loss_kd' in printed
+    assert '`teacher[0]` has' in printed and 'distill.loss_kd' in printed
     state = torch.load(tmp_path / 'iter_2.pth', weights_only=False)['state_dict']
     build(segmentor()).load_state_dict(state, strict=True)

@@ -254,7 +254,7 @@ def test_torchvision_teaches_through_the_command_line(mini_cityscapes, tmp_path)
     config.dump(tmp_path / 'config.py')
     tool = ['tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'whole']
     printed = command(*tool).stdout
-    assert 'The teacher has' in printed and 'distill.loss_kd' in printed
+    assert '`teacher` has' in printed and 'distill.loss_kd' in printed
     whole = torch.load(tmp_path / 'whole/iter_4.pth', weights_only=False)['state_dict']
     build(segmentor()).load_state_dict(whole, strict=True)
     (tmp_path / 'whole/iter_4.pth').unlink()
