@@ -42,13 +42,14 @@ def add_training_hooks(cfg: Config) -> str:
             hooks.append(dict(type=f'mmseg_kd.{name}', **settings))
             added[key] = name
     cfg.custom_hooks = hooks
-    cfg.default_hooks = dict(cfg.get('default_hooks') or {})
-    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    default_hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = default_hooks.get('checkpoint', dict(type='CheckpointHook'))
     if checkpoint is not None and type_name(checkpoint) == 'CheckpointHook':
         settings = _settings(cfg, 'safe_checkpoint')
         if settings is not None:
-            checkpoint.update(settings, type='mmseg_kd.SafeCheckpointHook')
+            default_hooks['checkpoint'] = dict(checkpoint) | settings | dict(type='mmseg_kd.SafeCheckpointHook')
             added['safe_checkpoint'] = 'SafeCheckpointHook'
+    cfg.default_hooks = default_hooks
     if cfg.get('strategy') is not None and type_name(cfg.strategy) == 'FSDPStrategy':
         settings = _settings(cfg, 'resumable_strategy')
         if settings is not None:
