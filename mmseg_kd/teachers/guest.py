@@ -1,4 +1,5 @@
 """The teacher: a guest in the student's training."""
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -125,6 +126,21 @@ class Teacher:
     def apply_fn(self, fn) -> None:
         """Follow ``nn.Module._apply`` of the owner: device and dtype moves."""
         self.model._apply(fn)
+
+    def would_change(self, fn) -> bool:
+        """Whether :meth:`apply_fn` would move or convert anything."""
+        parameter = next(self.model.parameters(), None)
+        if parameter is None:
+            return False
+        with torch.no_grad():
+            moved = fn(parameter)
+        return (moved.device, moved.dtype) != (parameter.device, parameter.dtype)
+
+    def own_copy(self) -> 'Teacher':
+        """A teacher of its own with the same weights, for a copy of the owner that goes elsewhere."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other
 
     def __deepcopy__(self, memo) -> 'Teacher':
         return self
