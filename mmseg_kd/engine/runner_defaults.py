@@ -86,7 +86,7 @@ def use_teacher_cache(cfg: Config) -> None:
     while 'pipeline' not in dataset and isinstance(dataset.get('dataset') or dataset.get('labelled'), dict):
         dataset = dataset.get('dataset') or dataset['labelled']
     pipeline = list(dataset.get('pipeline') or [])
-    types = [transform['type'].rpartition('.')[2] for transform in pipeline]
+    types = [type_name(transform) for transform in pipeline]
     if 'PackSegInputs' not in types:
         if 'PackDistillInputs' in types:
             return
@@ -114,12 +114,12 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
         atexit.register(_leave_process_group)
     wrappers = {
-        'mmseg_kd.ResumableFSDPStrategy': dict(
+        'ResumableFSDPStrategy': dict(
             type='MMFullyShardedDataParallel', use_orig_params=True, device_id='cpu'),
         'DDPStrategy': dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)}
     strategy = cfg.get('strategy')
-    if strategy is not None and strategy.get('type') in wrappers:
-        strategy.setdefault('model_wrapper', wrappers[strategy['type']])
+    if strategy is not None and type_name(strategy) in wrappers:
+        strategy.setdefault('model_wrapper', wrappers[type_name(strategy)])
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False)))
@@ -140,7 +140,7 @@ def _replace_sync_bn(node) -> bool:
     """Replace type='SyncBN' below ``node`` by 'BN'; whether there was any."""
     found = False
     if isinstance(node, (dict, ConfigDict)):
-        if node.get('type') == 'SyncBN':
+        if type_name(node) in ('SyncBN', 'SyncBatchNorm', 'MMSyncBN'):
             node['type'] = 'BN'
             found = True
         children = node.values()

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmseg_kd.config_names import type_name
+
 __all__ = ['Complexity', 'complexity', 'input_size']
 
 
@@ -71,4 +73,4 @@ def _pipeline(config: Config) -> list[dict]:
 
 
 def _crop(transform: dict):
-    return transform.get('scale' if transform.get('type') == 'RandomResizedCrop' else 'crop_size')
+    return transform.get('scale' if type_name(transform) == 'RandomResizedCrop' else 'crop_size')

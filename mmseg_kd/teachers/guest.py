@@ -38,6 +38,7 @@ class Teacher:
         setting: What names it in the config, for messages.
 
     Attributes:
+        shared: Whether the processes of a run share the weights, and so must run it equally often.
         align_corners: How its logits are upsampled, as for ``F.interpolate``.
         class_map: Which of its classes are which of the student's (see :class:`~.class_map.ClassMap`), for who compares
             its logits; they themselves are over its own classes. None: the same.
@@ -55,7 +56,7 @@ class Teacher:
         self.renormalize = renormalize
         self.speed = speed
         self.has_weights = has_weights
-        self._to_be_sharded = shard
+        self.shared = self._to_be_sharded = shard
         self.classes = classes
         self.num_classes = num_classes
         self.no_logits = no_logits

@@ -172,7 +172,8 @@ def test_a_step_that_a_scaler_left_out_inside_a_fused_optimizer_does_not_count()
     """torch calls such an optimizer for every step; it looks itself whether the gradients are finite."""
     model = build(with_teachers(EMA)).train()
     data = model.data_preprocessor(batch(), True)
-    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1, fused=True), torch.amp.GradScaler('cpu', init_scale=2.)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.)
     counted, changed = [], []
     for factor in (1., float('inf'), 1.):
         before = model.decode_head.conv_seg.weight.detach().clone()
