@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import is_installed
 
+from .config_names import name_types, type_name
+
 __all__ = ['plain_settings', 'read_config', 'student_config']
 
 # What a distilled model adds to its student's arguments.
@@ -33,6 +35,7 @@ def read_config(config: str | dict | Config, setting: str = 'teacher.config') ->
     else:
         raise ValueError(f'`{setting}`: expected a path, a "package::name", a dict or a Config, got '
                          f'{type(config).__name__}.')
+    name_types(config._cfg_dict)
     if not isinstance(config.get('model'), dict):
         raise ValueError(f'`{setting}`: expected a config with the key `model`, got the keys {sorted(config.keys())}.')
     return config
@@ -80,8 +83,9 @@ def student_config(model: dict) -> dict:
         config comes back as it was.
     """
     model = copy.deepcopy(model)
-    scope, _, name = model['type'].rpartition('.')
-    if not name.startswith('Distilled') or scope not in ('', 'mmseg_kd'):
+    name_types(model)
+    name = type_name(model)
+    if not name.startswith('Distilled') or '.' in name:
         return model
     model['type'] = name[len('Distilled'):]
     for key in _DISTILLATION_KEYS:

@@ -4,9 +4,11 @@ import functools
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
-__all__ = ['accept_config_names', 'type_name']
+__all__ = ['accept_config_names', 'name_types', 'type_name']
 
 _OURS = 'mmseg_kd'
+# Whose classes have their own names; '' is a name that a registry knows.
+_KNOWN = ('', 'torch', 'mmengine', 'mmcv', 'mmseg', 'mmpretrain', 'mmdet', _OURS)
 
 
 def accept_config_names() -> None:
@@ -35,15 +37,43 @@ def accept_config_names() -> None:
     Config._get_cfg_path = staticmethod(path_and_scope)
 
 
-def type_name(settings: dict | str | type) -> str:
-    """Name of the class that a ``type`` means, without scope or module.
+def type_name(settings: dict | str | type | None) -> str:
+    """Name of the class that a ``type`` means, however it is written; all comparisons of types go through here.
 
     Args:
-        settings: A dict with the key ``type``, or a ``type`` itself: a name with or without scope, the dotted path that
-            a dumped pure-Python config has, or a class or function, as pure-Python configs write it.
+        settings: A dict with the key ``type``, or a ``type`` itself: a name with or without the scope of a library, the
+            dotted path of a class, as :func:`name_types` and dumped configs have it, or a class or function.
 
     Returns:
-        The name; an empty one where there is no ``type``.
+        The name alone where the class is of an OpenMMLab library, torch or this package; the whole dotted path where it
+        is somebody else's, who may have a class of the same name; '' where there is no ``type``.
     """
     kind = settings.get('type') if isinstance(settings, dict) else settings
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+    kind = kind if isinstance(kind, str) else _dotted(kind)
+    path, _, name = kind.rpartition('.')
+    return name if path.split('.')[0] in _KNOWN else kind
+
+
+def name_types(node) -> None:
+    """Write every ``type`` of a config that is a class or a function, as pure-Python configs have them, as its path.
+
+    Registries build from a dotted path as from the class; so configs of both kinds are one to whoever reads them, and
+    can be dumped.
+
+    Args:
+        node: A config, or a part of it; it is changed.
+    """
+    if isinstance(node, (list, tuple)):
+        for each in node:
+            name_types(each)
+    elif isinstance(node, dict):
+        for key in list(node):
+            if key == 'type' and not isinstance(node[key], str) and callable(node[key]):
+                node[key] = _dotted(node[key])
+            else:
+                name_types(node[key])
+
+
+def _dotted(kind) -> str:
+    name = getattr(kind, '__qualname__', None)
+    return '' if name is None else f'{kind.__module__}.{name}'

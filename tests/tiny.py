@@ -140,6 +140,11 @@ def write_run(work_dir, config, records):
     (work_dir / 'last_checkpoint').write_text(f'elsewhere/{checkpoint}')
 
 
+def train_only_state(checkpoint):
+    """What exists only for training, in a checkpoint of a Runner."""
+    return checkpoint['message_hub']['runtime_info']['train_only_state']
+
+
 def command(*arguments, check=True, timeout=None, **environment):
     """Run a tool as a user does; the completed process with its output as text."""
     process = subprocess.run(

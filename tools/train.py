@@ -8,6 +8,7 @@ from mmengine.config import Config, DictAction
 from mmseg_kd.commands.terminal import short_errors
 from mmseg_kd.commands.training import train
 from mmseg_kd.config import read_config
+from mmseg_kd.config_names import type_name
 from mmseg_kd.datasets.mixed_batches import add_unlabelled
 from mmseg_kd.teachers.class_names import metainfo_in_config
 
@@ -33,14 +34,14 @@ def parse_args() -> argparse.Namespace:
 
 def enable_amp(cfg: Config) -> None:
     """Make the config's optimizer wrapper its mixed-precision form."""
-    name = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    scope, _, plain = name.rpartition('.')
-    if plain.startswith('Amp'):
+    name = type_name(cfg.optim_wrapper) or 'OptimWrapper'
+    if name.startswith('Amp'):
         return
-    if plain not in ('OptimWrapper', 'GradAlignOptimWrapper'):
+    forms = dict(OptimWrapper='AmpOptimWrapper', GradAlignOptimWrapper='mmseg_kd.AmpGradAlignOptimWrapper')
+    if name not in forms:
         raise ValueError(f'`--amp`: there is no mixed-precision form of optim_wrapper.type={name!r}; expected '
                          'OptimWrapper or mmseg_kd.GradAlignOptimWrapper.')
-    cfg.optim_wrapper.type = f'{scope}.Amp{plain}' if scope else f'Amp{plain}'
+    cfg.optim_wrapper.type = forms[name]
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 

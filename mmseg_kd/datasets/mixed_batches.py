@@ -4,6 +4,8 @@ import logging
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmseg_kd.config_names import type_name
+
 from .picture_files import pictures_below
 from .unlabelled import pipeline_of
 
@@ -26,13 +28,13 @@ def add_unlabelled(cfg: Config, folder: str, share: float, metainfo: dict) -> No
             set or sampler that is already a mixed one.
     """
     terms = cfg.model.get('distill')
-    if not terms or 'EncoderDecoder' not in str(cfg.model.get('type')):
+    if not terms or 'EncoderDecoder' not in type_name(cfg.model):
         raise ValueError('`--unlabelled`: a teacher speaks about pictures without labels, so the config must be that '
                          f'of a distilled segmentor, got model.type={cfg.model.get("type")!r} with '
                          f'model.distill={terms!r}.')
     pictures_below(folder, '--unlabelled')
     loader = cfg.train_dataloader
-    if str(loader.dataset.get('type')).rpartition('.')[2] in ('WithUnlabelled', 'UnlabelledDataset'):
+    if type_name(loader.dataset) in ('WithUnlabelled', 'UnlabelledDataset'):
         raise ValueError('`--unlabelled`: the config has unlabelled pictures already, '
                          f'{loader.dataset.get("unlabelled") or loader.dataset.get("data_root")}. Remove the option, '
                          'or override train_dataloader.dataset.unlabelled.data_root.')
@@ -69,8 +71,8 @@ def check_mixed_batches(cfg: Config) -> None:
     """
     loader = cfg.get('train_dataloader') or {}
     sampler = loader.get('sampler') or {}
-    if str(sampler.get('type')).rpartition('.')[2] != 'MixedSampler':
-        if str((loader.get('dataset') or {}).get('type')).rpartition('.')[2] == 'WithUnlabelled':
+    if type_name(sampler) != 'MixedSampler':
+        if type_name(loader.get('dataset') or {}) == 'WithUnlabelled':
             print_log('`train_dataloader.sampler`: without mmseg_kd.MixedSampler the number of labelled pictures '
                       'differs from batch to batch.', logger='current', level=logging.WARNING)
         return
@@ -85,4 +87,4 @@ def check_mixed_batches(cfg: Config) -> None:
 
 def _by_epoch(cfg: Config) -> bool:
     settings = cfg.get('train_cfg') or {}
-    return 'EpochBased' in str(settings['type']) if 'type' in settings else bool(settings.get('by_epoch', True))
+    return 'EpochBased' in type_name(settings) if 'type' in settings else bool(settings.get('by_epoch', True))

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from torch.utils.data import ConcatDataset
 
+from mmseg_kd.config_names import type_name
 from mmseg_kd.registry import DATASETS
 
 from .picture_files import check_pictures, listed_pictures, pictures_below
@@ -54,8 +55,7 @@ def without_labels(pipeline: Sequence[dict | Callable], ignore_index: int = 255)
 
 
 def _name(transform: dict | Callable) -> str:
-    kind = transform.get('type') if isinstance(transform, dict) else type(transform)
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return type_name(transform if isinstance(transform, dict) else type(transform)).rpartition('.')[2]
 
 
 def _loads_labels(transform: dict | Callable) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mmseg_kd.step_loss import Objectives, StepLoss
@@ -16,6 +17,7 @@ from .channels import fit_features
 from .compare import two_classes
 from .dual_head import auxiliary_classifier
 from .processes import batch_of_all_processes
+from .runner_state import begin_step
 from .terms import DistillTerm, build_terms
 
 __all__ = ['TERM_PREFIX', 'Distilled', 'Distilling', 'as_step_loss']
@@ -36,6 +38,8 @@ class Distilling:
     """
 
     student: nn.Module
+    teachers: tuple[Teacher, ...] = ()
+    _owner: int | None = None
     #: Taps that are not modules and that student and teacher have.
     answers: tuple[str, ...] = (LOGITS, )
     #: What a term's ``weight`` may be.
@@ -73,6 +77,8 @@ class Distilling:
             ValueError: a setting does not fit; the message names it.
         """
         self.teachers, self._teacher_weights = tuple(teachers), tuple(teacher_weights)
+        # A copy of the model shares them until it is moved; a number, since a reference would be copied along.
+        self._owner = id(self)
         for term in terms.values():
             for tap in term.student_taps:
                 if dual_head is None or tap != AUX_LOGITS:
@@ -208,8 +214,11 @@ class Distilling:
                 {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)})
 
     def _apply(self, fn, *args, **kwargs):
-        for teacher in self.teachers:
-            teacher.apply_fn(fn)
+        if self._owner != id(self) and any(teacher.would_change(fn) for teacher in self.teachers):
+            self.teachers, self._owner = tuple(teacher.own_copy() for teacher in self.teachers), id(self)
+        if self._owner == id(self):
+            for teacher in self.teachers:
+                teacher.apply_fn(fn)
         return super()._apply(fn, *args, **kwargs)
 
 
@@ -230,8 +239,8 @@ class Distilled(Distilling):
     """Mixin that makes an OpenMMLab model its own distilled form; put it before the model's class.
 
     The model keeps its parameter names and behaviour. All that exists only for training lies under the one child
-    ``distill``, which trains like any module but is absent from ``state_dict``;
-    :class:`mmseg_kd.engine.TrainOnlyStateHook` keeps it elsewhere in a Runner's checkpoint.
+    ``distill``, which trains like any module but is absent from ``state_dict``; a Runner's checkpoint has it elsewhere
+    (see :mod:`~.runner_state`).
     """
 
     #: Registry scope of the library that the student is from.
@@ -240,6 +249,10 @@ class Distilled(Distilling):
     head_name: ClassVar[str]
     #: Dimensions of a teacher's logits: 4, maps (N, C, h, w), or 2, vectors (N, C); None: neither.
     logit_dims: ClassVar[int | None] = None
+    #: A weak reference to the FSDP wrapper that holds the model in parts; None: the model is whole.
+    sharded_in = None
+    #: Whether weights were loaded, as they are when a run is resumed.
+    has_loaded = False
     #: Whether a teacher's logits may come from a cache.
     reads_cache: bool = False
 
@@ -283,6 +296,8 @@ class Distilled(Distilling):
 
         The student's own losses stay the library's, which divide by what one process holds.
         """
+        if mode == 'loss' and self.training and torch.is_grad_enabled():
+            begin_step(self)
         with batch_of_all_processes() if mode == 'loss' else nullcontext():
             return super().forward(inputs, data_samples, mode=mode, **kwargs)
 
@@ -315,6 +330,7 @@ def _drop_train_only(module, state_dict, prefix, local_metadata):
 
 
 def _forgive_train_only(module, incompatible_keys):
+    module.has_loaded = True
     missing = incompatible_keys.missing_keys
     # A prefix stands before the name where the model is part of another (an EMA copy).
     missing[:] = [key for key in missing if _TRAIN_ONLY not in key.split('.')[:-1]]

@@ -39,8 +39,8 @@ class DistillTerm(nn.Module):
         void: The label that stands where there is none; of the two the only one that the other ``positions`` need.
 
     Attributes:
-        scale: Factor on the loss: 1, or what :class:`mmseg_kd.engine.DistillScheduleHook` makes of the schedule; None
-            until the hook has spoken.
+        scale: Factor on the loss: 1, or what the schedule makes of the iteration (see :mod:`~.runner_state`); None
+            until that is known.
         adapters: One trained adapter a teacher; empty without ``adapter``.
     """
 
@@ -101,8 +101,9 @@ class DistillTerm(nn.Module):
             ValueError: the term has a schedule and nothing that applies it.
         """
         if self.scale is None:
-            raise ValueError(f"`distill.{self.name}.schedule`: nothing applies it. Train with our tools/train.py, or "
-                             "add custom_hooks=[dict(type='mmseg_kd.DistillScheduleHook')] to the config.")
+            raise ValueError(f'`distill.{self.name}.schedule`: nothing applies it. A Runner tells the iteration; in a '
+                             f"loop of your own set `model.terms['{self.name}'].scale` before each step, to "
+                             '`schedule.factor(iteration)`.')
         return self.scale
 
     def adapted(self, teacher: int, features: list[Tensor], sizes: list[tuple[int, ...]]) -> list[Tensor]:

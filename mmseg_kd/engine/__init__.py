@@ -3,17 +3,15 @@ from .checkpoint_loading import CheckpointFitHook
 from .class_names_hook import ClassNamesHook
 from .data_check import DataCheckHook
 from .distill_statistics import DistillStatisticsHook
-from .ema_teacher_hook import EmaTeacherHook
 from .exact_resume import ExactResumeHook
 from .finite_step import FiniteStepHook
+from .former_hooks import DistillScheduleHook, EmaTeacherHook, TrainOnlyStateHook
 from .fsdp_strategy import ResumableFSDPStrategy
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
 from .peak_memory import PeakMemoryHook
 from .safe_checkpoint import SafeCheckpointHook
-from .schedule_hook import DistillScheduleHook
 from .stop_signal import StopSignalHook
 from .teacher_check import TeacherCheckHook
-from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
     'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'ClassNamesHook', 'DataCheckHook', 'DistillScheduleHook',

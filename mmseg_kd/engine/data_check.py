@@ -7,6 +7,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mmseg_kd.config_names import type_name
 from mmseg_kd.datasets.file_checks import check_pair, open_picture
 from mmseg_kd.registry import HOOKS
 
@@ -33,7 +34,7 @@ def refuse_empty_splits(cfg: Config) -> None:
         if folder is None or dataset.get('ann_file') or '://' in str(dataset.get('data_root')):
             continue
         folder = osp.join(dataset.get('data_root') or '', folder)
-        suffix = dataset.get('img_suffix', '_leftImg8bit.png' if dataset.get('type') == 'CityscapesDataset' else '')
+        suffix = dataset.get('img_suffix', '_leftImg8bit.png' if type_name(dataset) == 'CityscapesDataset' else '')
         if not any(name.endswith(suffix) for _, _, names in os.walk(folder, followlinks=True) for name in names):
             what = f'holds no file *{suffix}' if osp.isdir(folder) else 'does not exist'
             raise ValueError(f'`{setting}.dataset`: the split is empty, its folder {osp.abspath(folder)} {what}; '

@@ -14,8 +14,7 @@ __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
 # What is added to a training run, by the setting that leaves it out or gives its arguments.
 _HOOKS = dict(
-    exact_resume='ExactResumeHook', train_only_state='TrainOnlyStateHook', distill_schedule='DistillScheduleHook',
-    ema_teacher='EmaTeacherHook', distill_statistics='DistillStatisticsHook', peak_memory='PeakMemoryHook',
+    exact_resume='ExactResumeHook', distill_statistics='DistillStatisticsHook', peak_memory='PeakMemoryHook',
     stop_signal='StopSignalHook', finite_step='FiniteStepHook', checkpoint_fit='CheckpointFitHook',
     class_check='ClassNamesHook', teacher_check='TeacherCheckHook', data_check='DataCheckHook')
 
@@ -42,13 +41,14 @@ def add_training_hooks(cfg: Config) -> str:
             hooks.append(dict(type=f'mmseg_kd.{name}', **settings))
             added[key] = name
     cfg.custom_hooks = hooks
-    cfg.default_hooks = dict(cfg.get('default_hooks') or {})
-    checkpoint = cfg.default_hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    default_hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = default_hooks.get('checkpoint', dict(type='CheckpointHook'))
     if checkpoint is not None and type_name(checkpoint) == 'CheckpointHook':
         settings = _settings(cfg, 'safe_checkpoint')
         if settings is not None:
-            checkpoint.update(settings, type='mmseg_kd.SafeCheckpointHook')
+            default_hooks['checkpoint'] = dict(checkpoint) | settings | dict(type='mmseg_kd.SafeCheckpointHook')
             added['safe_checkpoint'] = 'SafeCheckpointHook'
+    cfg.default_hooks = default_hooks
     if cfg.get('strategy') is not None and type_name(cfg.strategy) == 'FSDPStrategy':
         settings = _settings(cfg, 'resumable_strategy')
         if settings is not None:
@@ -86,7 +86,7 @@ def use_teacher_cache(cfg: Config) -> None:
     while 'pipeline' not in dataset and isinstance(dataset.get('dataset') or dataset.get('labelled'), dict):
         dataset = dataset.get('dataset') or dataset['labelled']
     pipeline = list(dataset.get('pipeline') or [])
-    types = [transform['type'].rpartition('.')[2] for transform in pipeline]
+    types = [type_name(transform) for transform in pipeline]
     if 'PackSegInputs' not in types:
         if 'PackDistillInputs' in types:
             return
@@ -114,12 +114,12 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
         atexit.register(_leave_process_group)
     wrappers = {
-        'mmseg_kd.ResumableFSDPStrategy': dict(
+        'ResumableFSDPStrategy': dict(
             type='MMFullyShardedDataParallel', use_orig_params=True, device_id='cpu'),
         'DDPStrategy': dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)}
     strategy = cfg.get('strategy')
-    if strategy is not None and strategy.get('type') in wrappers:
-        strategy.setdefault('model_wrapper', wrappers[strategy['type']])
+    if strategy is not None and type_name(strategy) in wrappers:
+        strategy.setdefault('model_wrapper', wrappers[type_name(strategy)])
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False)))
@@ -140,7 +140,7 @@ def _replace_sync_bn(node) -> bool:
     """Replace type='SyncBN' below ``node`` by 'BN'; whether there was any."""
     found = False
     if isinstance(node, (dict, ConfigDict)):
-        if node.get('type') == 'SyncBN':
+        if type_name(node) in ('SyncBN', 'SyncBatchNorm', 'MMSyncBN'):
             node['type'] = 'BN'
             found = True
         children = node.values()

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_kd.config import student_config
+from mmseg_kd.config_names import type_name
 from mmseg_kd.registry import MODELS
 
 __all__ = ['Complexity', 'complexity', 'inference_cost', 'input_size']
@@ -89,4 +90,4 @@ def _pipeline(config: Config) -> list[dict]:
 
 
 def _crop(transform: dict):
-    return transform.get('scale' if transform.get('type') == 'RandomResizedCrop' else 'crop_size')
+    return transform.get('scale' if type_name(transform) == 'RandomResizedCrop' else 'crop_size')

@@ -6,6 +6,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
+from mmseg_kd.config_names import type_name
+
 from .plain import inference_pipeline
 
 __all__ = ['load_pictures']
@@ -54,6 +56,6 @@ def _through_pipeline(cfg: Config, file: str) -> dict:
         raise ValueError('`images`: the config says not how pictures are loaded; it needs `test_pipeline`.')
     item = dict(img_path=file)
     for step in pipeline:
-        if 'Annotations' not in step['type']:
+        if 'Annotations' not in type_name(step):
             item = TRANSFORMS.build(step)(item)
     return item

@@ -84,6 +84,14 @@ class CachedTeacher:
     def apply_fn(self, fn) -> None:
         """Nothing to move."""
 
+    def would_change(self, fn) -> bool:
+        """Nothing to move."""
+        return False
+
+    def own_copy(self) -> 'CachedTeacher':
+        """The same: it has no state."""
+        return self
+
     def __deepcopy__(self, memo) -> 'CachedTeacher':
         return self
 

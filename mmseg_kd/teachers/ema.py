@@ -1,9 +1,11 @@
 """A teacher that is the student's own average (self-distillation)."""
 import copy
 import math
+import weakref
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .guest import Teacher
 from .host import Host, number_of_classes
@@ -45,6 +47,8 @@ class EmaTeacher(Teacher):
         self.momentum = momentum
         self.warmup = warmup
         self.steps: int | None = None
+        self._student: weakref.ref | None = None
+        self._due = False
 
     def __call__(self, *args, **kwargs) -> dict[str, Tensor]:
         """As of any teacher.
@@ -53,8 +57,8 @@ class EmaTeacher(Teacher):
             ValueError: nothing has started the average.
         """
         if self.steps is None:
-            raise ValueError("`teacher`: nothing averages the student for type='ema'. Train with our tools/train.py, "
-                             "or add custom_hooks=[dict(type='mmseg_kd.EmaTeacherHook')] to the config.")
+            raise ValueError("`teacher`: the average of type='ema' begins with the first training step, the student's "
+                             "forward(..., mode='loss') in training mode; or call `start(student)`.")
         return super().__call__(*args, **kwargs)
 
     @torch.no_grad()
@@ -63,6 +67,45 @@ class EmaTeacher(Teacher):
         for average, value in self._pairs(student):
             average.copy_(value)
         self.steps = 0
+
+    def follow(self, student: nn.Module) -> None:
+        """Begin, unless that was done, and from now on take in the weights after every step that changed them.
+
+        Call it before each training step. A step counts once, whatever the optimizer is made of; the iterations that
+        only accumulate gradients do not count, nor does a step that a ``GradScaler`` skipped.
+        """
+        self._due = True
+        if self._student is not None and self._student() is student:
+            return
+        if self.steps is None:
+            self.start(student)
+        watched, me = self._student is not None, weakref.ref(self)
+        self._student = weakref.ref(student)
+        if watched:
+            return
+
+        def after_step(optimizer, args, kwargs) -> None:
+            if me() is not None:
+                me()._after_step(optimizer)
+        # Neither a model nor its teacher is told which optimizer there is.
+        handle = register_optimizer_step_post_hook(after_step)
+        weakref.finalize(self, handle.remove)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        student = self._student()
+        if not self._due or student is None:
+            return
+        trained = {id(value) for value in student.parameters() if value.requires_grad}
+        theirs = sum(id(value) in trained for group in optimizer.param_groups for value in group['params'])
+        # One that is part of another (ZeRO's) has a share of them.
+        if 2 * theirs <= len(trained):
+            return
+        # A fused optimizer is called by a GradScaler for a step that overflowed, and then changes nothing.
+        overflow = getattr(optimizer, 'found_inf', None)
+        if overflow is not None and bool(overflow):
+            return
+        self._due = False
+        self.update(student)
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
@@ -78,6 +121,11 @@ class EmaTeacher(Teacher):
     def _pairs(self, student: nn.Module) -> list[tuple[Tensor, Tensor]]:
         own = self.model.state_dict()
         return [(own[name], value) for name, value in student.state_dict().items()]
+
+    def own_copy(self) -> 'EmaTeacher':
+        other = super().own_copy()
+        other._student = None
+        return other
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs."""

@@ -1,4 +1,5 @@
 """The teacher: a guest in the student's training."""
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -37,6 +38,7 @@ class Teacher:
         setting: What names it in the config, for messages.
 
     Attributes:
+        shared: Whether the processes of a run share the weights, and so must run it equally often.
         align_corners: How its logits are upsampled, as for ``F.interpolate``.
         class_map: Which of its classes are which of the student's (see :class:`~.class_map.ClassMap`), for who compares
             its logits; they themselves are over its own classes. None: the same.
@@ -54,7 +56,7 @@ class Teacher:
         self.renormalize = renormalize
         self.speed = speed
         self.has_weights = has_weights
-        self._to_be_sharded = shard
+        self.shared = self._to_be_sharded = shard
         self.classes = classes
         self.num_classes = num_classes
         self.no_logits = no_logits
@@ -125,6 +127,21 @@ class Teacher:
     def apply_fn(self, fn) -> None:
         """Follow ``nn.Module._apply`` of the owner: device and dtype moves."""
         self.model._apply(fn)
+
+    def would_change(self, fn) -> bool:
+        """Whether :meth:`apply_fn` would move or convert anything."""
+        parameter = next(self.model.parameters(), None)
+        if parameter is None:
+            return False
+        with torch.no_grad():
+            moved = fn(parameter)
+        return (moved.device, moved.dtype) != (parameter.device, parameter.dtype)
+
+    def own_copy(self) -> 'Teacher':
+        """A teacher of its own with the same weights, for a copy of the owner that goes elsewhere."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other
 
     def __deepcopy__(self, memo) -> 'Teacher':
         return self

@@ -21,7 +21,7 @@ from mmengine.model import MMDistributedDataParallel, MMFullyShardedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from tiny import batch, build, distilled, run_config, segmentor
+from tiny import batch, build, distilled, run_config, segmentor, train_only_state
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -140,7 +140,7 @@ def runs(rank, processes, folder, data_root):
         torch.save(weights, folder / f'{name}_{rank}.pth')
     # Its shards cannot be read outside of a process group.
     last = load_without_code(f"{(folder / 'broken/last_checkpoint').read_text()}/rank{rank}.pth")
-    torch.save(dict(iter=last['meta']['iter'], names=list(last['state_dict']), others=list(last['train_only_state'])),
+    torch.save(dict(iter=last['meta']['iter'], names=list(last['state_dict']), others=list(train_only_state(last))),
                folder / f'last_{rank}.pth')
 
 

@@ -1,11 +1,15 @@
 """Steps that are not finite never reach the optimizer."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from tiny import distilled, run_config, segmentor
+
+from mmseg_kd.engine import FiniteStepHook
 
 NAN = float('nan')
 
@@ -132,3 +136,102 @@ def test_a_bad_setting(skip):
     from mmseg_kd.engine import FiniteStepHook
     with pytest.raises(ValueError, match='`FiniteStepHook.skip`: expected a whole number >= 0'):
         FiniteStepHook(skip=skip)
+
+
+def test_a_batch_that_is_left_out_counts_among_accumulated_ones(mini_cityscapes, tmp_path):
+    """Three batches to a step, of which the last of the first step and all of the third are left out.
+
+    Expected from a run of plain torch on the gradients of each batch, seen as they come: a step is made of a third of
+    the sum of those that are left, and there is none where nothing is left.
+    """
+    runner = runner_for(mini_cityscapes, tmp_path, 'teacher', [3, 7, 8, 9], skip=4, max_iters=12)
+    runner.optim_wrapper['accumulative_counts'] = 3
+    runner.param_schedulers = []
+    runner.model.init_weights()
+    ours = {name: value.detach().double().clone() for name, value in runner.model.named_parameters()}
+    momentum = {name: torch.zeros_like(value) for name, value in ours.items()}
+    gathered = {name: torch.zeros_like(value) for name, value in ours.items()}
+    steps = []
+    train_step = runner.model.train_step
+
+    def spy(data, optim_wrapper):
+        before = {name: torch.zeros_like(value) if value.grad is None else value.grad.clone()
+                  for name, value in runner.model.named_parameters()}
+        optimizer, inner = optim_wrapper.optimizer, optim_wrapper.optimizer.step
+
+        def seen(*args, **kwargs):
+            steps.append(runner.iter + 1)
+            for name, value in runner.model.named_parameters():
+                gathered[name] += value.grad.double() - before[name].double()
+            for name, value in ours.items():
+                momentum[name] = 0.9 * momentum[name] + gathered[name] + 1e-4 * value
+                ours[name] = value - 0.01 * momentum[name]
+                gathered[name] = torch.zeros_like(value)
+            before.clear()
+            return inner(*args, **kwargs)
+        optimizer.step = seen
+        logged = train_step(data, optim_wrapper)
+        optimizer.step = inner
+        for name, value in runner.model.named_parameters() if before else ():
+            if value.grad is not None:
+                gathered[name] += value.grad.double() - before[name].double()
+        return logged
+    runner.model.train_step = spy
+    runner.train()
+    assert steps == [3, 6, 12] and runner.optim_wrapper._inner_count == 12
+    for name, value in runner.model.named_parameters():
+        torch.testing.assert_close(value.double(), ours[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_norm_of_the_gradients_where_it_is_computed(mini_cityscapes, tmp_path):
+    """A finite loss whose gradient overflows: refused, or left out with the weights as they were."""
+    class Explodes(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float('inf')
+
+    def exploding(name, iterations, clip=True, **settings):
+        optimizer = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+        if clip:
+            optimizer['clip_grad'] = dict(max_norm=1.)
+        runner = runner_for(mini_cityscapes, tmp_path / name, model=segmentor(4), optim_wrapper=optimizer, **settings)
+        loss = runner.model.loss
+
+        def explode(*args):
+            losses = loss(*args)
+            if runner.iter + 1 in iterations:
+                losses['decode.loss_ce'] = Explodes.apply(losses['decode.loss_ce'])
+            return losses
+        runner.model.loss = explode
+        return runner
+    message = refusal(exploding('refused', [2]))
+    assert message.startswith('Iteration 2: the gradient is not finite although the loss is (its norm is ')
+    assert f'Batch: {mini_cityscapes}/leftImg8bit/train/' in message
+    runner = exploding('left_out', [2], skip=1)
+    assert all(value.isfinite().all() for value in runner.train().state_dict().values())
+    assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
+    # Nothing is computed for the sake of the check: without clipping there is no norm.
+    assert not all(value.isfinite().all() for value in exploding('unclipped', [4], False).train().state_dict().values())
+
+
+def test_each_of_several_optimizer_wrappers_is_watched():
+    model = torch.nn.ModuleDict(dict(one=torch.nn.Linear(2, 1), two=torch.nn.Linear(2, 1)))
+    wrappers = OptimWrapperDict(**{name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=0.1))
+                                   for name, part in model.items()})
+    runner = SimpleNamespace(optim_wrapper=wrappers, model=model, iter=0)
+    hook = FiniteStepHook(skip=1)
+    hook.before_train(runner)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    hook.before_train_iter(runner, 0, None)
+    wrappers['one'].update_params(model['one'](torch.ones(1, 2)).sum())
+    hook._batch = dict(inputs=torch.ones(1, 2), data_samples=[])
+    model.data_preprocessor = lambda batch, training: batch
+    wrappers['two'].update_params(model['two'](torch.ones(1, 2)).sum() * NAN)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {'one.weight', 'one.bias'} and hook.skipped == 1
+    hook.after_train(runner)
+    assert 'update_params' not in vars(wrappers['one'])

@@ -341,8 +341,7 @@ def test_through_a_runner_from_a_config(mini_cityscapes, tmp_path, level):
                             experiment_name=f'{tmp_path}{work_dir}{max_iters}',
                             visualizer=dict(type='Visualizer', name=f'{tmp_path}{work_dir}{max_iters}',
                                             vis_backends=[dict(type='LocalVisBackend')]),
-                            custom_hooks=[dict(type='mmseg_kd.ExactResumeHook'),
-                                          dict(type='mmseg_kd.TrainOnlyStateHook')])
+                            custom_hooks=[dict(type='mmseg_kd.ExactResumeHook')])
         runner = Runner.from_cfg(config)
         runner.train()
         return before(runner.model), (tmp_path / work_dir / runner.timestamp / 'vis_data/scalars.json').read_text()

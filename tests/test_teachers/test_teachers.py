@@ -5,12 +5,11 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from tiny import batch, build, command, distilled, run_config, segmentor
+from tiny import batch, build, command, distilled, run_config, segmentor, train_only_state
 
 KD = dict(loss=dict(type='mmseg_kd.KDLoss'))
 MSE = dict(loss=dict(type='mmseg_kd.FeatureMSELoss'), on='backbone.layer3', adapter=dict(kind='linear'))
-HOOKS = [dict(type='mmseg_kd.ExactResumeHook'), dict(type='mmseg_kd.TrainOnlyStateHook'),
-         dict(type='mmseg_kd.EmaTeacherHook')]
+HOOKS = [dict(type='mmseg_kd.ExactResumeHook')]
 EMA = dict(type='ema', momentum=0.2, warmup=False)
 TEACHERS = [segmentor(16, 'PSPHead'), segmentor(24, dilated=False)]
 
@@ -71,13 +70,32 @@ def test_all_teachers_are_guests(checkpoints):
     assert len(list(model.parameters())) == len(list(build(segmentor()).parameters()))
 
 
+@pytest.mark.parametrize('move', [lambda model: model.half(), lambda model: model.to('meta')], ids=['half', 'meta'])
+def test_a_copy_that_is_moved_leaves_the_originals_teachers(checkpoints, move):
+    model = build(with_teachers([guests(checkpoints)[0], EMA])).train()
+    data = model.data_preprocessor(batch(), True)
+    expected = model(**data, mode='loss')['distill.loss_kd']
+    before = [value.clone() for teacher in model.teachers for value in teacher.model.state_dict().values()]
+    still = copy.deepcopy(model)
+    assert still.to('cpu').teachers == model.teachers
+    moved = move(copy.deepcopy(model))
+    for own, teacher in zip(moved.teachers, model.teachers, strict=True):
+        assert own is not teacher
+        theirs, ours = next(own.model.parameters()), next(moved.parameters())
+        assert (theirs.device, theirs.dtype) == (ours.device, ours.dtype)
+    after = [value for teacher in model.teachers for value in teacher.model.state_dict().values()]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    model.eval()
+    assert torch.isfinite(expected) and torch.isfinite(model.loss(**data)['distill.loss_kd'])
+
+
 def test_two_teachers_through_the_runner(mini_cityscapes, tmp_path, checkpoints):
     config = run_config(with_teachers(guests(checkpoints, 0.7, 0.3), kd=KD, mse=MSE), mini_cityscapes, max_iters=2,
                         work_dir=str(tmp_path), custom_hooks=HOOKS, experiment_name='two')
     Runner.from_cfg(config).train()
     checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
     build(segmentor()).load_state_dict(checkpoint['state_dict'], strict=True)
-    assert set(checkpoint['train_only_state']) == {
+    assert set(train_only_state(checkpoint)) == {
         f'terms.mse.adapters.{index}.0.{name}' for index in (0, 1) for name in ('weight', 'bias')}
 
 
@@ -137,6 +155,8 @@ def test_command_line_resume_restores_it_exactly(mini_cityscapes, tmp_path, chec
     command(*tool, tmp_path / 'broken', '--resume')
     straight, broken, halfway = (torch.load(tmp_path / name, weights_only=False) for name in (
         'straight/iter_6.pth', 'broken/iter_6.pth', 'broken/iter_3.pth'))
+    for checkpoint in (straight, broken, halfway):
+        checkpoint['train_only_state'] = train_only_state(checkpoint)
     for part in ('state_dict', 'train_only_state'):
         assert straight[part].keys() == broken[part].keys()
         assert all(torch.equal(value, broken[part][name]) for name, value in straight[part].items()), part
@@ -150,26 +170,41 @@ def test_command_line_resume_restores_it_exactly(mini_cityscapes, tmp_path, chec
 
 def test_a_step_that_a_scaler_left_out_inside_a_fused_optimizer_does_not_count():
     """torch calls such an optimizer for every step; it looks itself whether the gradients are finite."""
-    from mmseg_kd.engine import EmaTeacherHook
-    hook, weight = EmaTeacherHook(), torch.nn.Parameter(torch.ones(1))
-    optimizer, scaler = torch.optim.SGD([weight], lr=1., fused=True), torch.amp.GradScaler('cpu', init_scale=2.)
-    optimizer.register_step_post_hook(hook._after_step)
-    counted = []
-    for gradient in (1., float('inf'), 1.):
-        hook._stepped, before = False, weight.item()
+    model = build(with_teachers(EMA)).train()
+    data = model.data_preprocessor(batch(), True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.)
+    counted, changed = [], []
+    for factor in (1., float('inf'), 1.):
+        before = model.decode_head.conv_seg.weight.detach().clone()
         optimizer.zero_grad()
-        scaler.scale((weight * gradient).sum()).backward()
+        total, _ = model.parse_losses(model(**data, mode='loss'))
+        scaler.scale(total * factor).backward()
         scaler.step(optimizer)
         scaler.update()
-        assert hook._stepped == (weight.item() != before)
-        counted.append(hook._stepped)
-    assert counted == [True, False, True]
+        counted.append(model.teacher.steps)
+        changed.append(not torch.equal(before, model.decode_head.conv_seg.weight))
+    assert counted == [1, 1, 2] and changed == [True, False, True]
 
 
-def test_without_the_hook_it_is_said():
+def test_it_follows_a_loop_of_ones_own():
+    """Without a Runner as well: it begins as the student began, and takes in each of two steps."""
+    model = build(with_teachers(dict(EMA, momentum=0.25, warmup=False))).train()
+    average = [value.detach().clone() for value in model.parameters()]
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    for _ in range(2):
+        model.train_step(batch(), optimizer)
+        average = [0.75 * old + 0.25 * new.detach() for old, new in zip(average, model.parameters(), strict=True)]
+    assert model.teacher.steps == 2
+    for got, expected in zip(model.teacher.model.parameters(), average, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_a_teacher_that_did_not_begin_is_said():
     model = build(with_teachers(EMA))
-    with pytest.raises(ValueError, match="`teacher`: nothing averages the student for type='ema'.*EmaTeacherHook"):
-        model.train().train_step(batch(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+    with pytest.raises(ValueError, match="`teacher`: the average of type='ema' begins with the first training step"):
+        data = model.data_preprocessor(batch(), True)
+        model.loss(data['inputs'], data['data_samples'])
 
 
 @pytest.mark.parametrize('teacher, message', [

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from tiny import batch, build, distilled, run_config, segmentor
 
 from mmseg_kd.distillers.schedule import read_schedule
-
-HOOK = dict(type='mmseg_kd.DistillScheduleHook')
 
 
 def model(schedule, **loss):
@@ -42,9 +42,9 @@ def test_bad_schedules_are_refused(settings):
         read_schedule(settings, 'distill.kd')
 
 
-def run(data_root, work_dir, schedule, max_iters, resume=False, hooks=(HOOK,), **settings):
+def run(data_root, work_dir, schedule, max_iters, resume=False, **settings):
     config = run_config(model(schedule), data_root, max_iters=max_iters, work_dir=str(work_dir), resume=resume,
-                        custom_hooks=[dict(type='mmseg_kd.ExactResumeHook'), *hooks],
+                        custom_hooks=[dict(type='mmseg_kd.ExactResumeHook')],
                         experiment_name=f'{work_dir}{max_iters}{resume}',
                         visualizer=dict(type='Visualizer', name=f'{work_dir}{max_iters}{resume}',
                                         vis_backends=[dict(type='LocalVisBackend')]), **settings)
@@ -96,7 +96,7 @@ def test_resume_continues_it(mini_cityscapes, tmp_path):
 def test_epochs(mini_cityscapes, tmp_path):
     epochs = dict(train_cfg=dict(by_epoch=True, max_epochs=3), log_processor=dict(by_epoch=True))
     config = run_config(model(dict(warmup=2, stop=2 + 1, by_epoch=True)), mini_cityscapes, work_dir=str(tmp_path),
-                        custom_hooks=[HOOK], experiment_name=str(tmp_path), **epochs)
+                        experiment_name=str(tmp_path), **epochs)
     config.train_dataloader.sampler.type = 'DefaultSampler'
     config.train_dataloader.batch_size = 6
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=3)
@@ -105,8 +105,9 @@ def test_epochs(mini_cityscapes, tmp_path):
     step = runner.model.train_step
 
     def spy(*args, **kwargs):
+        logged = step(*args, **kwargs)
         seen.append(runner.model.terms['kd'].scale)
-        return step(*args, **kwargs)
+        return logged
     runner.model.train_step = spy
     runner.train()
     assert seen == [0.5, 0.5, 1., 1., 1., 1.]
@@ -117,6 +118,20 @@ def test_epochs_in_an_iteration_based_run_are_refused(mini_cityscapes, tmp_path)
         run(mini_cityscapes, tmp_path, dict(warmup=2, by_epoch=True), 2)
 
 
-def test_training_without_the_hook_is_refused(mini_cityscapes, tmp_path):
-    with pytest.raises(ValueError, match=r'`distill\.kd\.schedule`: nothing applies it.*DistillScheduleHook'):
-        run(mini_cityscapes, tmp_path, dict(warmup=2), 2, hooks=())
+def test_a_loop_that_tells_no_iteration_is_refused():
+    MessageHub.get_instance('a loop of one\'s own')
+    student = build(model(dict(warmup=2)))
+    with pytest.raises(ValueError, match=r'`distill\.kd\.schedule`: nothing applies it.*A Runner tells the iteration'):
+        student.train().train_step(batch(), OptimWrapper(torch.optim.SGD(student.parameters(), lr=0.1)))
+
+
+def test_configs_that_name_the_former_hooks_run(mini_cityscapes, tmp_path):
+    """Of version 0.1; the log says that they can go."""
+    names = ['DistillScheduleHook', 'EmaTeacherHook', 'TrainOnlyStateHook']
+    config = run_config(model(dict(warmup=4)), mini_cityscapes, max_iters=1, work_dir=str(tmp_path),
+                        experiment_name=str(tmp_path), custom_hooks=[dict(type=f'mmseg_kd.{name}') for name in names])
+    runner = Runner.from_cfg(config)
+    runner.train()
+    assert runner.model.terms['kd'].scale == 0.25
+    log, = tmp_path.glob('*/*.log')
+    assert all(f'`custom_hooks`: {name} does nothing any more' in log.read_text() for name in names)
