@@ -6,6 +6,7 @@ from .distill_statistics import DistillStatisticsHook
 from .ema_teacher_hook import EmaTeacherHook
 from .exact_resume import ExactResumeHook
 from .finite_step import FiniteStepHook
+from .first_step import FirstStepHook
 from .fsdp_strategy import ResumableFSDPStrategy
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
 from .peak_memory import PeakMemoryHook
@@ -17,7 +18,7 @@ from .train_only_state import TrainOnlyStateHook
 
 __all__ = [
     'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'ClassNamesHook', 'DataCheckHook', 'DistillScheduleHook',
-    'DistillStatisticsHook', 'EmaTeacherHook', 'ExactResumeHook', 'FiniteStepHook', 'GradAlignOptimWrapper',
-    'PeakMemoryHook', 'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook', 'TeacherCheckHook',
-    'TrainOnlyStateHook'
+    'DistillStatisticsHook', 'EmaTeacherHook', 'ExactResumeHook', 'FiniteStepHook', 'FirstStepHook',
+    'GradAlignOptimWrapper', 'PeakMemoryHook', 'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook',
+    'TeacherCheckHook', 'TrainOnlyStateHook'
 ]
