@@ -190,8 +190,9 @@ def _check_weight(weight, weights: Collection[str], dense: bool, where: str) -> 
     is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if weight is None or isinstance(weight, str) and weight in weights or dense and is_number and 0 < weight < 1:
         return
-    allowed = ['None', *map(repr, weights), *(['a confidence between 0 and 1'] if dense else [])]
-    expected = ', '.join(allowed) if allowed[1:] else 'none, only positions of detectors and segmentors are weighted'
+    allowed = [*map(repr, weights), *(['a confidence between 0 and 1'] if dense else [])]
+    expected = f'None or {", ".join(allowed)}' if allowed else (
+        'none, only positions of detectors and segmentors are weighted')
     raise ValueError(f'`{where}.weight`: expected {expected}, got {weight!r}. A factor on the whole term is '
                      '`loss.loss_weight`.')
 
