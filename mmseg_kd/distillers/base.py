@@ -80,6 +80,8 @@ class Distilling:
             for guest in self.teachers:
                 for tap in term.teacher_taps:
                     check_tap(guest.model, tap, term.setting, 'teacher', self.answers)
+        self._student_modules = tuple(tapped_modules(self.student, [
+            tap for term in terms.values() for tap in term.student_taps]))
         self._check_classes(terms)
         for term in terms.values():
             for guest in self.teachers:
@@ -123,11 +125,9 @@ class Distilling:
         Returns:
             With a dual head its ``arguments[0]`` has the calls of the main classifier.
         """
-        taps = set(also)
-        for term in self.terms.values():
-            taps.update(term.student_taps)
+        names = (*self._student_modules, *also)
         shared = [] if self.auxiliary_classifier is None else [self.main_classifier()]
-        return module_calls(tapped_modules(self.student, taps), shared)
+        return module_calls(dict(zip(names, map(self.student.get_submodule, names), strict=True)), shared)
 
     def _ask_teachers(self, inputs: Tensor, data_samples: list, at: object | None = None) -> list[dict[str, Tensor]]:
         """Run the teachers.
@@ -148,7 +148,10 @@ class Distilling:
             # After the stop of every schedule there is nothing to ask a teacher.
             if term.current_scale():
                 taps.update(term.teacher_taps)
-        return [teacher(inputs, data_samples, taps, at) for teacher in self.teachers] if taps else []
+        answers = []
+        for teacher in self.teachers if taps else ():
+            answers.append(teacher(inputs, data_samples, taps, at))
+        return answers
 
     def _distill_losses(self, student: dict[str, Tensor], teachers: list[dict[str, Tensor]], data_samples: object,
                         at: object | None = None) -> dict[str, Tensor]:
