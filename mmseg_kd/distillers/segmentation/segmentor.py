@@ -12,10 +12,9 @@ from mmseg_kd.registry import MODELS
 from mmseg_kd.taps import AUX_LOGITS, AUXILIARY_HEAD, LOGITS, is_auxiliary_head
 from mmseg_kd.teachers import Teacher
 
-from ..base import Distilled
+from ..base import Distilled, are_joined, share_of_all
 from ..compare import compare_maps
 from ..positions import WEIGHTS
-from ..processes import are_joined, share_of_all
 from ..terms import DistillTerm
 from .heads import as_logits, auxiliary_answers, auxiliary_head, main_classifier, main_logits
 from .labels import Labels, read_labels
