@@ -7,9 +7,11 @@ Importing this package is light: it only imports mmengine, and registers nothing
 from importlib import import_module
 
 from .config_names import accept_config_names
+from .mmpretrain_beside_transformers import leave_out_language_models
 from .version import __version__
 
 accept_config_names()
+leave_out_language_models()
 
 __all__ = ['__version__']
 

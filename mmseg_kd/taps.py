@@ -105,7 +105,7 @@ def module_calls(outputs_of: Mapping[str, nn.Module], arguments_of: Sequence[nn.
     Yields:
         It is filled as the block runs.
     """
-    calls = ModuleCalls({}, [[] for _ in arguments_of])
+    calls = ModuleCalls({}, [])
     versions: dict[str, list[int]] = {}
 
     def keep_output(name):
@@ -117,10 +117,14 @@ def module_calls(outputs_of: Mapping[str, nn.Module], arguments_of: Sequence[nn.
     def keep_arguments(found):
         return lambda module, args, kwargs: found.append(Arguments(args, kwargs))
 
-    handles = [module.register_forward_hook(keep_output(name)) for name, module in outputs_of.items()]
-    # First in line, whatever other hooks make of the arguments.
-    handles += [module.register_forward_pre_hook(keep_arguments(found), prepend=True, with_kwargs=True)
-                for module, found in zip(arguments_of, calls.arguments, strict=True)]
+    handles = []
+    for name, module in outputs_of.items():
+        handles.append(module.register_forward_hook(keep_output(name)))
+    for module in arguments_of:
+        found: list[Arguments] = []
+        calls.arguments.append(found)
+        # First in line, whatever other hooks make of the arguments.
+        handles.append(module.register_forward_pre_hook(keep_arguments(found), prepend=True, with_kwargs=True))
     try:
         yield calls
         for name, before in versions.items():

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     'export': {'teachers'},
     'visualization': {'distillers', 'evaluation', 'functional'},
 }
-ROOMLESS = {'config', 'config_names', 'registry', 'safe_load', 'step_loss', 'taps', 'version'}
+ROOMLESS = {'config', 'config_names', 'mmpretrain_beside_transformers', 'registry', 'safe_load', 'step_loss', 'taps',
+            'version'}
 
 
 def rooms_imported(path: Path) -> set[str]:
@@ -128,3 +129,19 @@ def test_a_detector_without_what_it_needs_says_how_to_install_it(absent):
     for stages in ('SingleStage', 'TwoStage'):
         assert f'mmseg_kd.Distilled{stages}Detector needs the extra "det"' in process.stdout, process.stderr
     assert "pip install 'mmseg_kd[det]' and mmcv with compiled operators: bash tools/mmcv_with_ops.sh" in process.stdout
+
+
+@pytest.mark.cls
+@pytest.mark.hf
+def test_mmpretrain_imports_beside_transformers_5():
+    """As if pycocotools were there as well, when mmpretrain wants its language models."""
+    code = ('from importlib import metadata\n'
+            'plain = metadata.distribution\n'
+            'metadata.distribution = lambda name: plain("torch" if name == "pycocotools" else name)\n'
+            'import mmseg_kd, mmpretrain.models\n'
+            'print(mmpretrain.models.ImageClassifier.__name__)')
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert process.stdout.strip() == 'ImageClassifier', process.stderr
+    without = code.replace('import mmseg_kd, ', 'import ')
+    assert 'NoneType takes no arguments' in subprocess.run(
+        [sys.executable, '-c', without], cwd=ROOT, text=True, capture_output=True).stderr

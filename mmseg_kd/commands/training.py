@@ -1,6 +1,7 @@
 """Training from a config: what ``tools/train.py`` does once it has read its arguments."""
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 from mmseg_kd.datasets.mixed_batches import check_mixed_batches
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
@@ -26,6 +27,7 @@ def train(cfg: Config) -> Runner:
         ValueError: a setting that cannot be; before anything is built, where that is possible.
     """
     without_noise()
+    _name_the_visualizer(cfg)
     check_mixed_batches(cfg)
     added = add_training_hooks(cfg)
     load_checkpoints_without_code(cfg)
@@ -37,3 +39,11 @@ def train(cfg: Config) -> Runner:
     runner.logger.info(added)
     runner.train()
     return runner
+
+
+def _name_the_visualizer(cfg: Config) -> None:
+    """Give a second run of one process a visualizer of its own: mmengine would let it write where the first one did."""
+    settings = cfg.get('visualizer') or dict(type='Visualizer')
+    name = settings.get('name', 'visualizer')
+    if Visualizer.check_instance_created(name):
+        cfg.visualizer = dict(settings, name=f'{name}_{len(Visualizer._instance_dict)}')

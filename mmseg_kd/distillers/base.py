@@ -5,8 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
+from mmseg_kd.functional.evaluate import joined_batch
 from mmseg_kd.step_loss import Objectives, StepLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, ModuleCalls, check_tap, is_module, module_calls, read_tap, tapped_modules
 from mmseg_kd.teachers import Host, Teacher, build_teachers
@@ -16,11 +18,11 @@ from mmseg_kd.teachers.ema import EmaTeacher
 from .channels import fit_features
 from .compare import two_classes
 from .dual_head import auxiliary_classifier
-from .processes import batch_of_all_processes
 from .runner_state import begin_step
 from .terms import DistillTerm, build_terms
 
-__all__ = ['TERM_PREFIX', 'Distilled', 'Distilling', 'as_step_loss']
+__all__ = ['TERM_PREFIX', 'Distilled', 'Distilling', 'are_joined', 'as_step_loss', 'batch_of_all_processes',
+           'share_of_all']
 
 _TRAIN_ONLY = 'distill'
 _EMA_TEACHER = 'ema_teacher'
@@ -86,6 +88,8 @@ class Distilling:
             for guest in self.teachers:
                 for tap in term.teacher_taps:
                     check_tap(guest.model, tap, term.setting, 'teacher', self.answers)
+        self._student_modules = tuple(tapped_modules(self.student, [
+            tap for term in terms.values() for tap in term.student_taps]))
         self._check_classes(terms)
         for term in terms.values():
             for guest in self.teachers:
@@ -129,11 +133,9 @@ class Distilling:
         Returns:
             With a dual head its ``arguments[0]`` has the calls of the main classifier.
         """
-        taps = set(also)
-        for term in self.terms.values():
-            taps.update(term.student_taps)
+        names = (*self._student_modules, *also)
         shared = [] if self.auxiliary_classifier is None else [self.main_classifier()]
-        return module_calls(tapped_modules(self.student, taps), shared)
+        return module_calls(dict(zip(names, map(self.student.get_submodule, names), strict=True)), shared)
 
     def _ask_teachers(self, inputs: Tensor, data_samples: list, at: object | None = None) -> list[dict[str, Tensor]]:
         """Run the teachers.
@@ -154,7 +156,10 @@ class Distilling:
             # After the stop of every schedule there is nothing to ask a teacher.
             if term.current_scale():
                 taps.update(term.teacher_taps)
-        return [teacher(inputs, data_samples, taps, at) for teacher in self.teachers] if taps else []
+        answers = []
+        for teacher in self.teachers if taps else ():
+            answers.append(teacher(inputs, data_samples, taps, at))
+        return answers
 
     def _distill_losses(self, student: dict[str, Tensor], teachers: list[dict[str, Tensor]], data_samples: object,
                         at: object | None = None) -> dict[str, Tensor]:
@@ -334,3 +339,33 @@ def _forgive_train_only(module, incompatible_keys):
     missing = incompatible_keys.missing_keys
     # A prefix stands before the name where the model is part of another (an EMA copy).
     missing[:] = [key for key in missing if _TRAIN_ONLY not in key.split('.')[:-1]]
+
+
+def batch_of_all_processes() -> AbstractContextManager:
+    """Around the losses of a training step: their means are those of the batch of all processes.
+
+    Without gradient (a loss computed for its value, perhaps by one process only) nothing is exchanged.
+    """
+    return joined_batch(_combine, get_world_size()) if are_joined() else nullcontext()
+
+
+def are_joined() -> bool:
+    """Whether this is a training step of several processes, which average their gradients."""
+    return get_world_size() > 1 and torch.is_grad_enabled()
+
+
+def share_of_all(number: int, device: torch.device) -> Tensor | None:
+    """Factor on a mean over ``number`` pictures here, so that the average over the processes is the mean over all.
+
+    It is 1 where each process has as many; None without several processes. All of them must call it.
+    """
+    if not are_joined():
+        return None
+    total = _combine(torch.tensor(float(number), device=device), 'sum')
+    return number * get_world_size() / total.clamp(min=1)
+
+
+def _combine(value: Tensor, op: str) -> Tensor:
+    value = value.clone()
+    all_reduce(value, op=op)
+    return value

@@ -66,7 +66,9 @@ def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled
         return Selected(first if needs_target else None, _weight(term, teacher, counts))
     if term.positions == 'labelled' and (
             term.ignore_index is not None or needs_target and not gaps.pictures and heard is None):
-        target = nearest(_ignored_without_labels(labels, gaps, term.ignore_index), size)
+        target = _ignored_without_labels(labels, gaps, term.ignore_index) if gaps.pictures else labels
+        if target.shape[1:] != size:
+            target = nearest(target, size)
         if heard is not None:
             target = target.where(heard, term.ignore_index)
         counts = torch.ones_like(target, dtype=torch.bool) if term.ignore_index is None else (
@@ -86,10 +88,9 @@ def select(term: DistillTerm, labels: Tensor | None, teacher: Tensor | Upsampled
 
 def _ignored_without_labels(labels: Tensor, gaps: Gaps, ignore_index: int | None) -> Tensor:
     """Labels (N, H, W) that are ``ignore_index`` all over the pictures without labels."""
-    if gaps.pictures:
-        labels = labels.clone()
-        for row in gaps.pictures:
-            labels[row] = ignore_index
+    labels = labels.clone()
+    for row in gaps.pictures:
+        labels[row] = ignore_index
     return labels
 
 

@@ -39,6 +39,10 @@ class DistillTerm(nn.Module):
         void: The label that stands where there is none; of the two the only one that the other ``positions`` need.
 
     Attributes:
+        setting: Name of ``on`` in the config, for messages.
+        reads_logits: Whether logits of student or teacher are compared.
+        reads_features: Whether the output of a module is compared.
+        student_features: Whether it is the output of a module of the student.
         scale: Factor on the loss: 1, or what the schedule makes of the iteration (see :mod:`~.runner_state`); None
             until that is known.
         adapters: One trained adapter a teacher; empty without ``adapter``.
@@ -50,6 +54,7 @@ class DistillTerm(nn.Module):
                  size: str = 'label', ignore_index: int | None = None, void: int | None = None):
         super().__init__()
         self.name = name
+        self.setting = f'distill.{name}.on'
         self.weight = weight
         self.positions = positions
         self.target = target
@@ -59,6 +64,9 @@ class DistillTerm(nn.Module):
         self.loss = loss
         self.student_taps = tuple(student_taps)
         self.teacher_taps = tuple(teacher_taps)
+        taps = (*self.student_taps, *self.teacher_taps)
+        self.reads_logits, self.reads_features = not all(map(is_module, taps)), any(map(is_module, taps))
+        self.student_features = is_module(self.student_taps[0])
         self.schedule = schedule
         self.scale: float | None = 1. if schedule is None else None
         self.adapter_settings = adapter_settings
@@ -73,21 +81,6 @@ class DistillTerm(nn.Module):
     def teacher_tap(self) -> str | tuple[str, ...]:
         """What it reads of a teacher: the one tap, or all of several."""
         return self.teacher_taps[0] if len(self.teacher_taps) == 1 else self.teacher_taps
-
-    @property
-    def reads_logits(self) -> bool:
-        """Whether logits of student or teacher are compared."""
-        return not all(map(is_module, (*self.student_taps, *self.teacher_taps)))
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether the output of a module is compared."""
-        return any(map(is_module, (*self.student_taps, *self.teacher_taps)))
-
-    @property
-    def setting(self) -> str:
-        """Name of the term's place in the config, for messages."""
-        return f'distill.{self.name}.on'
 
     def extra_repr(self) -> str:
         chosen = ''.join(f', {name}={getattr(self, name)!r}' for name, values in _CHOICES.items()
@@ -191,8 +184,9 @@ def _check_weight(weight, weights: Collection[str], dense: bool, where: str) -> 
     is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if weight is None or isinstance(weight, str) and weight in weights or dense and is_number and 0 < weight < 1:
         return
-    allowed = ['None', *map(repr, weights), *(['a confidence between 0 and 1'] if dense else [])]
-    expected = ', '.join(allowed) if allowed[1:] else 'none, only positions of detectors and segmentors are weighted'
+    allowed = [*map(repr, weights), *(['a confidence between 0 and 1'] if dense else [])]
+    expected = f'None or {", ".join(allowed)}' if allowed else (
+        'none, only positions of detectors and segmentors are weighted')
     raise ValueError(f'`{where}.weight`: expected {expected}, got {weight!r}. A factor on the whole term is '
                      '`loss.loss_weight`.')
 

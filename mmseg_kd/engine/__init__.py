@@ -5,6 +5,7 @@ from .data_check import DataCheckHook
 from .distill_statistics import DistillStatisticsHook
 from .exact_resume import ExactResumeHook
 from .finite_step import FiniteStepHook
+from .first_step import FirstStepHook
 from .former_hooks import DistillScheduleHook, EmaTeacherHook, TrainOnlyStateHook
 from .fsdp_strategy import ResumableFSDPStrategy
 from .grad_align import AmpGradAlignOptimWrapper, GradAlignOptimWrapper
@@ -15,7 +16,7 @@ from .teacher_check import TeacherCheckHook
 
 __all__ = [
     'AmpGradAlignOptimWrapper', 'CheckpointFitHook', 'ClassNamesHook', 'DataCheckHook', 'DistillScheduleHook',
-    'DistillStatisticsHook', 'EmaTeacherHook', 'ExactResumeHook', 'FiniteStepHook', 'GradAlignOptimWrapper',
-    'PeakMemoryHook', 'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook', 'TeacherCheckHook',
-    'TrainOnlyStateHook'
+    'DistillStatisticsHook', 'EmaTeacherHook', 'ExactResumeHook', 'FiniteStepHook', 'FirstStepHook',
+    'GradAlignOptimWrapper', 'PeakMemoryHook', 'ResumableFSDPStrategy', 'SafeCheckpointHook', 'StopSignalHook',
+    'TeacherCheckHook', 'TrainOnlyStateHook'
 ]

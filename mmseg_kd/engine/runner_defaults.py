@@ -14,7 +14,8 @@ __all__ = ['add_training_hooks', 'use_gloo_without_gpu', 'use_teacher_cache']
 
 # What is added to a training run, by the setting that leaves it out or gives its arguments.
 _HOOKS = dict(
-    exact_resume='ExactResumeHook', distill_statistics='DistillStatisticsHook', peak_memory='PeakMemoryHook',
+    exact_resume='ExactResumeHook', distill_statistics='DistillStatisticsHook', first_step='FirstStepHook',
+    peak_memory='PeakMemoryHook',
     stop_signal='StopSignalHook', finite_step='FiniteStepHook', checkpoint_fit='CheckpointFitHook',
     class_check='ClassNamesHook', teacher_check='TeacherCheckHook', data_check='DataCheckHook')
 

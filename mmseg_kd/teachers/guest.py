@@ -84,9 +84,10 @@ class Teacher:
         if self.speed.compile is not None and set(taps) - {LOGITS}:
             raise ValueError(f"`teacher.compile`: a compiled teacher gives its 'logits' alone, but a term reads "
                              f'{sorted(set(taps) - {LOGITS})}. Remove `compile`.')
-        device = _device_of(inputs)
+        device = inputs.device if isinstance(inputs, Tensor) else _device_of(inputs)
         self._settle(device)
-        inputs = self._prepared(inputs, data_samples)
+        if not self.renormalize.is_identity or self.speed != AS_TRAINED:
+            inputs = self._prepared(inputs, data_samples)
         # Weights in a precision of their own leave nothing to autocast.
         own = nullcontext() if self.speed.dtype is None else torch.autocast(device.type, enabled=False)
         with own:
@@ -96,9 +97,9 @@ class Teacher:
     def run(self, images: Tensor, taps: Collection[str], at: object | None = None) -> dict[str, Tensor]:
         """As a call, on images that are the teacher's already. Where only modules are read, what they do not need is
         left out as far as ``features`` can."""
-        only_modules = bool(taps) and all(map(is_module, taps))
-        with module_calls(tapped_modules(self.model, taps)) as calls:
-            if only_modules and self._features is not None:
+        modules = tapped_modules(self.model, taps) if set(taps) - {LOGITS} else {}
+        with module_calls(modules) as calls:
+            if modules and all(map(is_module, taps)) and self._features is not None:
                 self._features(self.model, images, taps)
             else:
                 answers = self._logits(self.model, images) if at is None else self._logits(self.model, images, at)
@@ -107,8 +108,6 @@ class Teacher:
 
     def _prepared(self, inputs: Tensor, data_samples: Sequence) -> Tensor:
         """Images as the teacher wants them."""
-        if self.renormalize.is_identity and self.speed == AS_TRAINED:
-            return inputs
         if not isinstance(inputs, Tensor):
             raise ValueError(f'`{self.setting}`: expected the inputs as one tensor of images, which are normalised or '
                              f'cast for the teacher, got a {type(inputs).__name__}. Take a teacher that sees what the '
@@ -151,9 +150,7 @@ class Teacher:
         return f'Teacher({type(self.model).__name__}, {size / 1e6:.2f} M parameters, frozen)'
 
 
-def _device_of(inputs: Tensor | Mapping | tuple) -> torch.device:
-    """Where the inputs are; those of plain modules may be several, by name or by place."""
-    if isinstance(inputs, Tensor):
-        return inputs.device
+def _device_of(inputs: Mapping | tuple) -> torch.device:
+    """Where several inputs are, by name or by place, as plain modules may take them."""
     values = inputs.values() if isinstance(inputs, Mapping) else inputs
     return next((value.device for value in values if isinstance(value, Tensor)), torch.device('cpu'))

@@ -10,8 +10,7 @@ from mmseg.models.utils import resize
 from tiny import ROOT, batch, build, build_part, distilled, segmentor
 from torch import nn
 
-from mmseg_kd.distillers.adapters import adapter
-from mmseg_kd.distillers.review_fusion import ReviewFusion
+from mmseg_kd.distillers.adapters import ReviewFusion, adapter
 from mmseg_kd.engine.runner_defaults import _replace_sync_bn
 
 MSE = dict(type='mmseg_kd.FeatureMSELoss')

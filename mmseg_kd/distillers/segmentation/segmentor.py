@@ -1,7 +1,6 @@
 """Distilled segmentors: mmseg's, with a teacher."""
 from collections.abc import Collection, Sequence
 
-import torch
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -10,16 +9,15 @@ from torch import Tensor, nn
 
 from mmseg_kd.functional import Upsampled
 from mmseg_kd.registry import MODELS
-from mmseg_kd.taps import AUX_LOGITS, AUXILIARY_HEAD, LOGITS, is_auxiliary_head, is_module
+from mmseg_kd.taps import AUX_LOGITS, AUXILIARY_HEAD, LOGITS, is_auxiliary_head
 from mmseg_kd.teachers import Teacher
 
-from ..base import Distilled
+from ..base import Distilled, are_joined, share_of_all
 from ..compare import compare_maps
 from ..positions import WEIGHTS
-from ..processes import are_joined, share_of_all
 from ..terms import DistillTerm
 from .heads import as_logits, auxiliary_answers, auxiliary_head, main_classifier, main_logits
-from .labels import gaps_of, labelled_rows, with_label_maps
+from .labels import Labels, read_labels
 from .prediction import Prediction, predict_of_teacher
 from .supervised import rows_of, tensors_in, upsample_in_head
 
@@ -92,56 +90,52 @@ class DistilledSegmentor(Distilled):
             data_samples: Their data samples with ``gt_sem_seg``; those without it, or with ``unlabelled=True`` in their
                 metainfo, have no labels.
         """
-        data_samples = with_label_maps(data_samples, inputs.shape[2:], self.last_head.ignore_index)
-        labelled = labelled_rows(data_samples)
-        self._check_somebody_sees(data_samples)
-        # Of the teachers' auxiliary heads only those run that a term reads.
-        heads = sorted({tap for term in self.terms.values() for tap in term.teacher_taps if is_auxiliary_head(tap)})
-        teachers = self._ask_teachers(inputs, data_samples, tuple(heads) or None)
+        labels = read_labels(data_samples, inputs.shape[2:], self.last_head.ignore_index)
+        if len(labels.rows) < len(labels.samples):
+            self._check_somebody_sees()
+        teachers = self._ask_teachers(inputs, labels.samples, self._teachers_heads)
         with self._student_calls() as calls:
             maps = self.extract_feat(inputs)
-            losses, logits = self._decode_head_losses(maps, data_samples)
-            if self.with_auxiliary_head and (labelled or are_joined() or self._reads_auxiliary_heads):
-                auxiliary, calls.outputs[AUXILIARY_HEAD] = self._auxiliary_losses(maps, data_samples)
+            losses, logits = self._decode_head_losses(maps, labels)
+            if self.with_auxiliary_head and (labels.rows or are_joined() or self._reads_auxiliary_heads):
+                auxiliary, calls.outputs[AUXILIARY_HEAD] = self._auxiliary_losses(maps, labels)
                 losses.update(auxiliary)
         if logits is not None:
             calls.outputs[LOGITS] = logits
         second = self.auxiliary_classifier
         if second is not None:
             calls.outputs[AUX_LOGITS] = second(calls.arguments[0][-1].first)
-        losses = self._share_of_all_processes(losses, len(labelled), inputs.device)
-        losses.update(self._distill_losses(calls.outputs, teachers, data_samples))
+        if are_joined():
+            # The student's own losses are means over the labelled pictures here, and will be averaged over processes.
+            factor = share_of_all(len(labels.rows), inputs.device)
+            losses = {name: value * factor if 'loss' in name else value for name, value in losses.items()}
+        losses.update(self._distill_losses(calls.outputs, teachers, labels))
         return losses
 
-    @staticmethod
-    def _share_of_all_processes(losses: dict[str, Tensor], labelled: int, device) -> dict[str, Tensor]:
-        """The student's own losses, which are means over the labelled pictures here, for an average over processes."""
-        factor = share_of_all(labelled, device)
-        if factor is None:
-            return losses
-        return {name: value * factor if 'loss' in name else value for name, value in losses.items()}
+    def _start_distilling(self, terms: nn.ModuleDict, *args) -> None:
+        super()._start_distilling(terms, *args)
+        of_student, of_teachers = ({tap for term in terms.values() for tap in getattr(term, taps)
+                                    if is_auxiliary_head(tap)} for taps in ('student_taps', 'teacher_taps'))
+        self._reads_auxiliary_heads = bool(of_student)
+        # Only those auxiliary heads of a teacher run that a term reads; None: none.
+        self._teachers_heads = tuple(sorted(of_teachers)) or None
 
-    def _check_somebody_sees(self, data_samples: list) -> None:
-        if len(labelled_rows(data_samples)) < len(data_samples) and all(
-                term.positions == 'labelled' for term in self.terms.values()):
+    def _check_somebody_sees(self) -> None:
+        if all(term.positions == 'labelled' for term in self.terms.values()):
             raise ValueError('`distill`: the batch has pictures without labels, and no term sees them. Give the terms '
                              "that shall learn from them positions='all' (or 'unlabelled'), for instance "
                              f"--cfg-options model.distill.{next(iter(self.terms))}.positions=all")
 
-    @property
-    def _reads_auxiliary_heads(self) -> bool:
-        return any(is_auxiliary_head(tap) for term in self.terms.values() for tap in term.student_taps)
-
-    def _auxiliary_losses(self, maps: Sequence[Tensor], data_samples: list) -> tuple[dict[str, Tensor], object]:
+    def _auxiliary_losses(self, maps: Sequence[Tensor], labels: Labels) -> tuple[dict[str, Tensor], object]:
         """Losses of the auxiliary heads, and their logits: a map, or one for each of several; None of heads without."""
         heads = self.auxiliary_head
         is_one = not isinstance(heads, nn.ModuleList)
         losses, logits = {}, []
         for name, head in [('aux', heads)] if is_one else [(f'aux_{index}', head) for index, head in enumerate(heads)]:
             if _is_dense(head):
-                stage, of_head = _dense_losses(head, data_samples, maps)
+                stage, of_head = _dense_losses(head, labels, maps)
             else:
-                stage, of_head = _other_losses(head, data_samples, self.train_cfg, maps), None
+                stage, of_head = _other_losses(head, labels, self.train_cfg, maps), None
             losses.update(add_prefix(stage, name))
             logits.append(of_head)
         return losses, logits[0] if is_one else tuple(logits)
@@ -184,18 +178,17 @@ class DistilledSegmentor(Distilled):
             return of_main_head
         return auxiliary_head(model, tap, term.setting).out_channels
 
-    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, data_samples: list, at: None) -> Tensor:
-        target = torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
+    def _term_loss(self, term: DistillTerm, student: Tensor, teacher: Tensor, labels: Labels, at: object) -> Tensor:
         for maps, taps in ((student, term.student_taps), (teacher, term.teacher_taps)):
             if len(maps.shape) != 4:
                 raise ValueError(f'`{term.setting}`: expected maps (N, C, h, w) at {list(taps)}, got the shape '
                                  f'{tuple(maps.shape)}. Name modules that return maps; those of a transformer are '
                                  "among its backbone's outputs, like 'backbone[2]'.")
         # Logits are compared where the labels are, unless the term says otherwise; features where the student's are.
-        at_head = is_module(term.student_taps[0]) or term.size == 'head'
-        size = tuple(student.shape[2:] if at_head else target.shape[1:])
-        return compare_maps(term, student, teacher, target, size, self.out_channels, self.align_corners,
-                            gaps_of(data_samples))
+        at_student = term.student_features or term.size == 'head'
+        size = tuple(student.shape[2:] if at_student else labels.target.shape[1:])
+        return compare_maps(term, student, teacher, labels.target, size, self.out_channels, self.align_corners,
+                            labels.gaps)
 
 
 def _is_dense(head: nn.Module) -> bool:
@@ -212,28 +205,28 @@ def _resizes_its_logits(model: nn.Module) -> bool:
         head.predict_by_feat is BaseDecodeHead.predict_by_feat)
 
 
-def _dense_losses(head: nn.Module, data_samples: list, *inputs) -> tuple[dict[str, Tensor], Tensor]:
+def _dense_losses(head: nn.Module, labels: Labels, *inputs) -> tuple[dict[str, Tensor], Tensor]:
     """Losses and main logits of a dense head: mmseg's ``head.loss`` with its logits not thrown away.
 
     The losses are of the pictures with labels; without any there are none. Where other processes have some, a 0 keeps
     the parameters in the graph, which DDP needs.
     """
     outputs = head.forward(*inputs)
-    rows = labelled_rows(data_samples)
     losses = {}
-    if rows:
-        losses = head.loss_by_feat(rows_of(outputs, rows, len(data_samples)), [data_samples[row] for row in rows])
+    if len(labels.rows) == len(labels.samples):
+        losses = head.loss_by_feat(outputs, labels.samples)
+    elif labels.rows:
+        losses = head.loss_by_feat(rows_of(outputs, labels.rows, len(labels.samples)), labels.labelled)
     elif are_joined():
         losses = dict(loss_without_labels=sum(0. * each.sum() for each in tensors_in(outputs)))
-    return losses, main_logits(head, outputs)
+    return losses, outputs if isinstance(outputs, Tensor) else main_logits(head, outputs)
 
 
-def _other_losses(head: nn.Module, data_samples: list, train_cfg: dict, *inputs) -> dict[str, Tensor]:
+def _other_losses(head: nn.Module, labels: Labels, train_cfg: dict, *inputs) -> dict[str, Tensor]:
     """Losses of a head that has its own way from features to losses; it sees the pictures with labels."""
-    rows = labelled_rows(data_samples)
-    if not rows:
+    if not labels.rows:
         return {}
-    return head.loss(*rows_of(inputs, rows, len(data_samples)), [data_samples[row] for row in rows], train_cfg)
+    return head.loss(*rows_of(inputs, labels.rows, len(labels.samples)), labels.labelled, train_cfg)
 
 
 @MODELS.register_module()
@@ -275,11 +268,11 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
         self._init_distillation(teacher, distill, dual_head, self.decode_head.ignore_index)
         self._upsample_in_heads(upsample_in_loss)
 
-    def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _decode_head_losses(self, maps, labels: Labels) -> tuple[dict[str, Tensor], Tensor | None]:
         if _is_dense(self.decode_head):
-            losses, logits = _dense_losses(self.decode_head, data_samples, maps)
+            losses, logits = _dense_losses(self.decode_head, labels, maps)
         else:
-            losses, logits = _other_losses(self.decode_head, data_samples, self.train_cfg, maps), None
+            losses, logits = _other_losses(self.decode_head, labels, self.train_cfg, maps), None
         return add_prefix(losses, 'decode'), logits
 
 
@@ -315,17 +308,17 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
         """True: the first stage of every cascade is dense."""
         return True
 
-    def _decode_head_losses(self, maps, data_samples: list) -> tuple[dict[str, Tensor], Tensor]:
+    def _decode_head_losses(self, maps, labels: Labels) -> tuple[dict[str, Tensor], Tensor]:
         first = self.decode_head[0]
-        stage, logits = _dense_losses(first, data_samples, maps)
+        stage, logits = _dense_losses(first, labels, maps)
         losses, previous = add_prefix(stage, 'decode_0'), None
         for index in range(1, self.num_stages):
             # mmseg runs the stage before once more (dropout and batch statistics move); so do we, to train as it does.
             previous = first.forward(maps) if index == 1 else self.decode_head[index - 1].forward(maps, previous)
             head = self.decode_head[index]
             if _is_dense(head):
-                stage, logits = _dense_losses(head, data_samples, maps, previous)
+                stage, logits = _dense_losses(head, labels, maps, previous)
             else:
-                stage, logits = _other_losses(head, data_samples, self.train_cfg, maps, previous), previous
+                stage, logits = _other_losses(head, labels, self.train_cfg, maps, previous), previous
             losses.update(add_prefix(stage, f'decode_{index}'))
         return losses, logits
