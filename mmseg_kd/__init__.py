@@ -15,11 +15,17 @@ leave_out_language_models()
 
 __all__ = ['__version__']
 
+#: What a script calls instead of a command.
+_FUNCTIONS = dict(distil='mmseg_kd.commands.distil', train='mmseg_kd.commands.training')
+
 
 def __getattr__(name: str):
     """Import a public class when it is first asked for."""
     # Rooms and functions are written small; Python finds rooms itself.
-    found = import_module('mmseg_kd.registry').class_named(name) if name[:1].isupper() else None
+    if name in _FUNCTIONS:
+        found = getattr(import_module(_FUNCTIONS[name]), name)
+    else:
+        found = import_module('mmseg_kd.registry').class_named(name) if name[:1].isupper() else None
     if found is None:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     globals()[name] = found

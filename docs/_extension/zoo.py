@@ -24,14 +24,14 @@ PAGES = {
 
 def write_zoo_pages(folder: Path) -> None:
     """Write the pages; those of segmentation stand in the repository, as configs/seg/**/README.md."""
-    methods = sorted(path.parent.name for path in (CONFIGS / 'seg').glob('*/README.md'))
+    pages = sorted(path.relative_to(CONFIGS).with_suffix('').as_posix() for path in CONFIGS.rglob('*/README.md'))
     write(folder / 'index.md', '\n'.join([
         '# Config zoo', '',
         f'{len(configs())} configs, each a few lines long. Train one by its path in a checkout, or by its name after '
         'an install:', '', '    python tools/train.py configs/seg/kd/NAME.py',
         '    mmseg-kd train mmseg_kd::seg/kd/NAME.py', '',
         '```{toctree}', ':maxdepth: 1', '', 'Segmentors <seg/README>', 'cls', 'det', 'demo', '```', '',
-        '```{toctree}', ':hidden:', '', *(f'seg/{method}/README' for method in methods), '```', '']))
+        '```{toctree}', ':hidden:', '', *(page for page in pages if page != 'seg/README'), '```', '']))
     for room, (title, text) in PAGES.items():
         write(folder / f'{room}.md', '\n'.join([f'# {title}', '', text, '', *tables(room), *settings(room)]))
 

@@ -35,7 +35,7 @@ class Distilling:
 
     Two kinds of model have it. :class:`Distilled` is for models that are their own students. :class:`~.Distiller`
     holds any student beside it. Both own one child ``distill`` with all that exists only for training: the terms with
-    their adapters, and the second classifier of a dual head. The teachers are guests and no children (see
+    their adapters, and the second classifier of a dual head. The teachers are guests, not children (see
     :class:`~.Teacher`).
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 FENCE = re.compile(r'^```(\w*)[ \t]*(.*?)[ \t]*\n(.*?)^```[ \t]*$', re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r'(?:(?<=\n\n)|\A)((?:(?: {4,}|\t).*\n|\n)+)')
 INLINE = re.compile(r'`([^`\n]+(?:\n[^`\n]+)?)`')
-PROGRAMS = ('python', 'bash', 'pip', 'torchrun')
+PROGRAMS = ('python', 'bash', 'pip', 'torchrun', 'mmseg-kd')
 
 
 @dataclass

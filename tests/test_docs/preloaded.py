@@ -27,7 +27,8 @@ def shortened(argv: list[str], options: list[str]) -> tuple[list[str], Path, int
     from mmengine.config import Config
     config = argv[1]
     try:
-        wanted = Config.fromfile(config).train_cfg.max_iters
+        wanted = int(argv[argv.index('--iterations') + 1]) if '--iterations' in argv else 0
+        wanted = wanted or Config.fromfile(config).train_cfg.max_iters
     except KeyError:  # the reader is shown how this config is refused
         return argv, Path('work_dirs'), ITERATIONS
     for word in argv:
@@ -50,7 +51,7 @@ def run(argv: list[str], options: list[str]) -> int:
     """One script, as `python argv` runs it; a training is shortened, and ends under the name that was asked for."""
     work_dir = None
     try:
-        if argv[0] == 'tools/train.py':
+        if argv[0] in ('tools/train.py', 'tools/distil.py'):
             argv, work_dir, wanted = shortened(argv, options)
         sys.argv, sys.path[0] = argv, str(Path(argv[0]).resolve().parent)
         runpy.run_path(argv[0], run_name='__main__')

@@ -22,6 +22,8 @@ RUN_BY = {
     'python tools/pseudo_label.py': 'tests/test_tools/test_pseudo_label.py',
     'python tools/export_student.py': 'tests/test_export/test_plain.py',
     'python -m': 'tests/test_release.py',
+    'mmseg-kd distil': 'tests/test_commands/test_distil.py',
+    'mmseg-kd train': 'tests/test_commands/test_distil.py',
     'python tools/benchmarks/compile_kernels.py': 'tests/test_functional/test_triton_compiles.py',
     'python tools/check_dataset.py': 'tests/test_tools/test_check_dataset.py',
     'python tools/dataset_converters/mini_cityscapes.py': 'tests/test_tools/test_mini_cityscapes.py',

@@ -8,6 +8,7 @@ import pytest
 from documents import Command, File, shown, steps
 from tiny import ROOT
 
+from mmseg_kd.__main__ import COMMANDS
 from mmseg_kd.datasets import generate_mini_cityscapes
 
 DOCS = ROOT / 'docs'
@@ -58,7 +59,10 @@ def folder(tmp_path_factory, python):
 
 def typed(command: Command) -> list[str]:
     """The words of a command as the test types them."""
-    line = ' '.join(command.words[1:])
+    words = command.words[1:]
+    if command.words[0] == 'mmseg-kd':  # the installed command; here its script
+        words = [f'tools/{COMMANDS[words[0]][0]}.py', *words[1:]]
+    line = ' '.join(words)
     for words, smaller in SMALLER.items():
         line = line.replace(words, smaller)
     return line.split()
@@ -72,7 +76,7 @@ def test_guide(name, python, folder):
         if isinstance(step, File):
             (folder / step.name).write_text(step.text)
             continue
-        assert step.words[0] == 'python', f'{step}: not known to this test'
+        assert step.words[0] in ('python', 'mmseg-kd'), f'{step}: not known to this test'
         argv = typed(step)
         options = GUIDES[name].get(argv[1] if len(argv) > 1 else '', GUIDES[name].get('', []))
         code, printed = python.run(argv, folder, step.environment, options)
