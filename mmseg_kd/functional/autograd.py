@@ -37,7 +37,8 @@ def _with_graph(ctx, upstream: Tensor) -> Tensor:
 
 
 def _scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
-    return gradient if upstream == 1 else gradient.mul_(upstream)
+    # Only a CPU tells for free whether there is anything to do.
+    return gradient if upstream.device.type == 'cpu' and upstream == 1 else gradient.mul_(upstream)
 
 
 def with_gradient(student: Tensor,

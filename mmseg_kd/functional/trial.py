@@ -2,7 +2,6 @@
 
 A kernel that a compiler or a device gets wrong must cost speed, never a training run.
 """
-import functools
 import warnings
 from dataclasses import replace
 from types import ModuleType
@@ -35,7 +34,10 @@ class Variant(NamedTuple):
     with_weight: bool
 
 
-@functools.lru_cache(maxsize=None)
+#: What a loss was found to be, under everything that decides which kernel runs.
+_found: dict[tuple, bool] = {}
+
+
 def passes_trial(operators: ModuleType, loss: Loss, variant: Variant) -> bool:
     """Whether an operator gives the plain form's value and gradient on a small random problem; if not, said once.
 
@@ -43,14 +45,25 @@ def passes_trial(operators: ModuleType, loss: Loss, variant: Variant) -> bool:
         operators: the module of the operators.
         loss: the description of the loss.
         variant: see :class:`Variant`.
+
+    What the device lacks at the moment, memory, says nothing about the kernel: it raises, and is tried again.
     """
+    key = operators, loss, variant
+    if key not in _found:
+        _found[key] = _passes_trial(*key)
+    return _found[key]
+
+
+def _passes_trial(operators: ModuleType, loss: Loss, variant: Variant) -> bool:
     devices = [variant.device] if variant.device.type == 'cuda' else []
     if isinstance(loss, GroupedLoss) and isinstance(loss.groups, RandomPart):
         loss = replace(loss, groups=RandomPart(1.))  # of which both forms draw the same
     try:
         # Training's random numbers stay where they are.
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
             difference = _difference(operators, loss, variant)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # a compiler or a driver raises what it likes
         found = f'raised {error!r}'
     else:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmseg_kd.functional import Upsampled, coupling, cwd, cwd_loss, dgkd_loss, dkd_loss, upsampled
+from mmseg_kd.functional import Upsampled, autograd, coupling, cwd, cwd_loss, dgkd_loss, dkd_loss, upsampled
 from mmseg_kd.functional.evaluate import joined_batch
 
 SIZE = 20, 28
@@ -237,3 +237,9 @@ def test_the_switch(loss, blocks, monkeypatch):
     plain = value_and_gradient(loss, student, small, small(teacher), target)
     assert not blocks
     assert_close(fast, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_no_backward_pass_waits_for_a_device():
+    """A tensor on no device at all refuses to say what it is, as one on a GPU would wait for it."""
+    gradient = autograd._scaled(torch.ones(3, device='meta'), torch.tensor(1., device='meta'))
+    assert gradient.shape == (3, )

@@ -19,6 +19,7 @@ from mmseg_kd.functional import (
     dkd_loss,
     evaluate,
     gdkd_loss,
+    trial,
 )
 from mmseg_kd.functional.binary import BinaryKL, BinaryKLNorm
 from mmseg_kd.functional.kinds import CrossEntropy
@@ -50,9 +51,9 @@ def broken(**changes):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    passes_trial.cache_clear()
+    trial._found.clear()
     yield
-    passes_trial.cache_clear()
+    trial._found.clear()
 
 
 @pytest.mark.parametrize('spec,upsamples', [
@@ -131,6 +132,20 @@ def test_so_does_the_supervised_loss(monkeypatch):
         total, _ = cross_entropy.cross_entropy_sum(Upsampled(student, (10, 34)), target)
     full = F.interpolate(student, (10, 34), mode='bilinear')
     assert_close(total, F.cross_entropy(full, target, ignore_index=255, reduction='sum'))
+
+
+def test_a_first_call_under_inference_mode_and_one_without_memory_spoil_nothing():
+    with torch.inference_mode():
+        assert passes_trial(evaluate.cpu_operators(), SPECS[1], variant())
+
+    def no_room(*args):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    operators = broken(loss=no_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        passes_trial(operators, SPECS[1], variant())
+    operators.loss = evaluate.cpu_operators().loss
+    assert passes_trial(operators, SPECS[1], variant())
 
 
 def test_the_cpu_needs_no_trial():

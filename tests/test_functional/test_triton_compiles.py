@@ -19,3 +19,5 @@ def test_kernels_compile_and_spill_no_registers(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for kernel in ('bf16', 'stride 8', 'scaling'):
         assert re.search(rf'{kernel}, sm_90: +[0-9]+ registers, 0 bytes spilled', done.stdout), done.stdout
+    # The lanes of a warp are neighbouring positions, in every load.
+    assert re.findall(r'(?<=order ).*?(?=, [0-9.]+ instr|$)', done.stdout, re.MULTILINE) == 2 * ['[1, 0]'], done.stdout

@@ -117,10 +117,17 @@ def used(binary: bytes) -> Dict[str, int]:
                 instructions=len(re.findall(r'^\s+/\*[0-9a-f]{4,}\*/\s+\S', code, re.MULTILINE)))
 
 
+def orders(ttgir: str) -> str:
+    """Along which axis the lanes of a warp run in the loads of (classes, positions) tiles; '[1, 0]' is positions."""
+    layouts = dict(re.findall(r'^#(\w+) = #ttg\.blocked<.*?order = (\[[0-9, ]+\])', ttgir, re.MULTILINE))
+    loads = re.findall(r'tt\.load .*tensor<\d+x\d+x!?[^,]*, #(\w+)>', ttgir)
+    return ' '.join(sorted({layouts[name] for name in loads if name in layouts}))
+
+
 def compiled(module, call: Call, arch: int) -> Dict[str, int]:
     kernel = triton.compile(source(module._kernel, call), target=GPUTarget('cuda', arch, 32),
                             options=dict(num_warps=call.warps))
-    return dict(used(kernel.asm['cubin']), threads=32 * call.warps)
+    return dict(used(kernel.asm['cubin']), threads=32 * call.warps, order=orders(kernel.asm['ttgir']))
 
 
 def calls(args: argparse.Namespace) -> Iterator[Tuple[str, Any, Call, int]]:
@@ -176,7 +183,8 @@ def main() -> None:
             spilled |= row['spilled_bytes'] > 0
             rows.append(row)
             print(f'{name:>48}, sm_{arch}: {row["registers"]:3} registers, {row["spilled_bytes"]} bytes spilled, '
-                  f'{row["threads"]} threads' + (f', {row["instructions_per_logit"]} instructions per logit'
+                  f'{row["threads"]} threads' + (f', order {row["order"]}' if row['order'] else '') + (
+                      f', {row["instructions_per_logit"]} instructions per logit'
                                                  if logits else ''), flush=True)
     result = dict(triton=triton.__version__, torch=torch.__version__, kernels=rows)
     print(json.dumps(result))

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ['count_positions', 'exp', 'inlined', 'jit', 'kl_term', 'log', 'log1p_of_exp']
+__all__ = ['count_positions', 'exp', 'inlined', 'jit', 'kl_term', 'log', 'log1p', 'log1p_of_exp']
 
 # A product may be fused with a sum; nothing else may be reordered, or the rounding below would be optimised away.
 jit = numba.njit(fastmath={'contract'}, nogil=True, cache=True, error_model='numpy')
@@ -99,9 +99,14 @@ def log(x):
 @inlined
 def log1p_of_exp(x):
     """log(1 + e^x) for x <= 0, exact to the last digits also where e^x is small."""
-    e = exp(x)
-    # 2 atanh(e / (2 + e)), argument up to 1/3: no 1 + e, which would lose the digits of a small e
-    s = e / (_ONE + _ONE + e)
+    return log1p(exp(x))
+
+
+@inlined
+def log1p(x):
+    """log(1 + x) for x in [0, 1], exact to the last digits also where x is small."""
+    # 2 atanh(x / (2 + x)), argument up to 1/3: no 1 + x, which would lose the digits of a small x
+    s = x / (_ONE + _ONE + x)
     square = s * s
     tail = ((((_L13 * square + _L11) * square + _L9) * square + _L7) * square + _L5) * square + _L3
     return tail * (square * s) + (s + s)

@@ -1,7 +1,7 @@
 """The losses without groups, of a block of positions: value and gradient from one visit to the logits."""
 import numpy as np
 
-from .arithmetic import count_positions, exp, jit, log, log1p_of_exp
+from .arithmetic import count_positions, exp, jit, log, log1p, log1p_of_exp
 
 __all__ = ['binary_kl_block', 'binary_kl_norm_block', 'cross_entropy_block']
 
@@ -51,7 +51,7 @@ def binary_kl_block(student, teacher, temperature, factor, loss):
     """As :func:`mmseg_kd.functional.binary_kl_loss`, in the manner of :func:`binary_kl_norm_block`."""
     num_classes, width = student.shape
     per_t = _ONE / temperature
-    value = np.empty(width, np.float32)
+    value, noes = np.empty(width, np.float32), np.empty(width, np.float32)
     loss[:] = 0
     for c in range(num_classes):
         for b in range(width):
@@ -59,8 +59,9 @@ def binary_kl_block(student, teacher, temperature, factor, loss):
             # Both signs turned so that the teacher says no: its own probability keeps its digits.
             z = -z if v > _ZERO else z
             v = -abs(v)
-            no, d = _logistic(v), z - v
-            far = (log1p_of_exp(-abs(z)) - log1p_of_exp(v)) + (z if z > _ZERO else _ZERO) - no * d
+            e, d = exp(v), z - v
+            no = e / (_ONE + e)
+            far = (log1p_of_exp(-abs(z)) - log1p(e)) + (z if z > _ZERO else _ZERO) - no * d
             # Where the three cancel: the cumulants of the teacher's distribution, d^n / n! times each.
             k, s = no * (_ONE - no), _ONE - _TWO * no
             near = _K8 * (_ONE - k * (_f(126) - k * (_f(1680) - _f(5040) * k)))
@@ -70,12 +71,13 @@ def binary_kl_block(student, teacher, temperature, factor, loss):
             near = _K3 * s + d * (_K4 * (_ONE - _f(6) * k) + d * near)
             near = k * (d * d) * (_HALF + d * near)
             value[b] = near if abs(d) < _HALF else far
+            noes[b] = no
         for b in range(width):
             loss[b] += value[b]
         for b in range(width):
             z, v = student[c, b] * per_t, teacher[c, b] * per_t
             turned = _ONE if v <= _ZERO else -_ONE
-            student[c, b] = temperature * turned * (_logistic(turned * z) - _logistic(turned * v))
+            student[c, b] = temperature * turned * (_logistic(turned * z) - noes[b])
     count_positions(student, loss, factor, temperature * temperature, _ONE)
 
 

@@ -22,8 +22,9 @@ def _kernel(student, teacher, gradient, draws, valid, weight, target, rank, give
     # What lies before an image may be more than 32 bits count.
     n = (tl.program_id(0) // tiles).to(tl.int64)
     p = (tl.program_id(0) % tiles) * WIDTH + tl.arange(0, WIDTH)
-    # One position per lane: a thread holds its classes in registers, and most sums over them need nobody else.
-    p = tl.max_contiguous(p, 1)
+    # One position per lane: a thread holds its classes in registers, and most sums over them need nobody else. The
+    # hint says that a position is aligned to no more than itself; without it a thread would take several neighbours.
+    p = tl.multiple_of(p, 1)
     exists = p < positions
     at = n * positions + p
     factor = tl.where(tl.load(valid + at, mask=exists, other=0) != 0, tl.load(scale), 0.0)
