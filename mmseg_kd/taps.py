@@ -47,7 +47,7 @@ def check_tap(model: nn.Module, tap: str, setting: str, whose: str, answers: Col
         tap: What a term reads.
         setting: Name of the term's setting, for the message.
         whose: ``'student'`` or ``'teacher'``.
-        answers: Taps of this kind of model that are no modules.
+        answers: Taps of this kind of model that are not modules.
 
     Raises:
         ValueError: ``tap`` is none of ``answers`` nor the name of a module; the message has the nearest names.
@@ -151,7 +151,7 @@ def read_tap(outputs: dict[str, object], tap: str, setting: str, whose: str) -> 
     """Take one tap's tensor (or logits yet to be upsampled) out of the collected outputs.
 
     Raises:
-        ValueError: the module did not run in this step, or its output is no tensor.
+        ValueError: the module did not run in this step, or its output is not a tensor.
     """
     output = outputs.get(tap)
     if isinstance(output, (Tensor, Upsampled)):

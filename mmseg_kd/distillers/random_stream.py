@@ -17,7 +17,7 @@ def own_random_stream(name: str) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[]):
         # A stream of its own: the seed alone would repeat the numbers that the student's first layer got.
-        # Only the CPU generator, which alone is restored: torch.manual_seed would reach the GPUs as well.
+        # Only the CPU generator, the only one that is restored: torch.manual_seed would reach the GPUs as well.
         torch.default_generator.manual_seed(_seed(name))
         yield
 

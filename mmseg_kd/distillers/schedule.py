@@ -8,7 +8,7 @@ __all__ = ['Schedule', 'read_schedule']
 class Schedule:
     """Linear warm-up, then full strength, then off.
 
-    The factor is a function of time alone, so a resumed run continues it without anything being saved. With a warm-up
+    The factor depends only on time, so a resumed run continues it without anything being saved. With a warm-up
     of n it grows by 1/n per step and is 1 at the n-th, as in the published code of DKD and GDKD (20 epochs on
     CIFAR-100: the first epoch counts 1/20; 1 epoch on ImageNet: no effect). From ``stop`` on it is 0 (DHKD on ImageNet:
     epoch 50).

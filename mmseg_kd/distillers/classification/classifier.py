@@ -35,7 +35,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
         distill: ``dict(<name>=dict(loss=dict(type='mmseg_kd.DKDLoss', ...), on='logits', schedule=None))``; ``on`` is
             ``'logits'``, ``'aux_logits'``, a module's name, or a (student, teacher) pair of those.
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of the head's linear
-            layer; terms with ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone
+            layer; terms with ``on='aux_logits'`` read it, and the main classifier sees only the supervised loss
             (DHKD).
         **kwargs: Arguments of ``ImageClassifier``.
 
@@ -56,7 +56,7 @@ class DistilledImageClassifier(Distilled, ImageClassifier):
 
     @staticmethod
     def teacher_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-        """Class logits (N, C) of a classifier in eval mode, of images (N, 3, H, W)."""
+        """Class logits (N, C) that a classifier in eval mode gives for images (N, 3, H, W)."""
         return _checked_logits(model(inputs, mode='tensor'), model, '`teacher.config`')
 
     def main_classifier(self) -> nn.Linear:

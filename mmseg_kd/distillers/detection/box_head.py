@@ -133,7 +133,7 @@ def check_roi_heads(student: nn.Module, teacher: nn.Module | None, setting: str,
         masks: Whether it reads masks.
 
     Raises:
-        ValueError: a head is not known, a score is no softmax, or the teacher has fewer stages.
+        ValueError: a head is not known, a score is not a softmax, or the teacher has fewer stages.
     """
     for head, whose in ((student, 'student'), (teacher, 'teacher')):
         if head is None or not _is_known(head) or masks and not _masks_are_known(head):

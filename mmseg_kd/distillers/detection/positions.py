@@ -55,7 +55,7 @@ class Scored(NamedTuple):
 
 
 def foreground_confidence(logits: Tensor, sigmoid: bool) -> Tensor:
-    """The highest probability of a class that is no background, (N,).
+    """The highest probability of a class that is not the background, (N,).
 
     Args:
         logits: (N, C), the last column is the background.

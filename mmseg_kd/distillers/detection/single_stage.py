@@ -49,7 +49,7 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
             ``'foreground'``, those with an object; ``'confidence'``, by the teacher's highest probability of an object,
             divided by the sum of the weights.
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the features of the first, level by
-            level; terms with ``on='aux_logits'`` read it, and the main one sees the supervised loss alone (DHKD).
+            level; terms with ``on='aux_logits'`` read it, and the main one sees only the supervised loss (DHKD).
         **kwargs: Arguments of ``SingleStageDetector``.
 
     Raises:
@@ -64,7 +64,7 @@ class DistilledSingleStageDetector(DistilledDetector, SingleStageDetector):
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Taps that are no modules."""
+        """Taps that are not modules."""
         return (LOGITS, BOX_LOGITS) if has_edge_distributions(self.bbox_head) else (LOGITS, )
 
     @property
