@@ -64,7 +64,7 @@ def _check_equal(term: DistillTerm, pairs: list[tuple[int | None, int | None]]) 
         if None not in (student, teacher) and student != teacher:
             raise ValueError(
                 f'`{term.setting}`: {own!r} of the student has {student} channels, {other!r} of the teacher {teacher}. '
-                "Add adapter=dict(kind='linear') to the term, a 1x1 convolution that is trained along and is no part "
+                "Add adapter=dict(kind='linear') to the term, a 1x1 convolution that is trained along and is not part "
                 'of the student; or use AttentionTransferLoss, which compares maps without channels.')
 
 

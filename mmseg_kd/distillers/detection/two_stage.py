@@ -24,10 +24,10 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
     and proposals of the two need not agree.
 
     ``on='logits'`` compares the softmax over classes and background of the sampled proposals, whose target is the class
-    that the student's assigner gave them, or the background (class C); the mean is over the proposals. All stages
-    of a cascade are compared, each with the teacher's of the same number, and added with the student's own weights of the
-    stages. ``on='mask_logits'`` compares, with ``BinaryKLLoss``, the masks of the positive proposals, each of its
-    class.
+    that the student's assigner gave them, or the background (class C); the mean is over the proposals. All
+    stages of a cascade are compared, each with the teacher's of the same number, and added with the student's own
+    weights of the stages. ``on='mask_logits'`` compares, with ``BinaryKLLoss``, the masks of the positive proposals,
+    each of its class.
 
     Args:
         teacher: See :class:`~DistilledEncoderDecoder`; ``'mmdet::...'`` names mmdet's configs.
@@ -35,7 +35,8 @@ class DistilledTwoStageDetector(DistilledDetector, TwoStageDetector):
             schedule=None))``; ``on`` is ``'logits'``, ``'aux_logits'``, ``'mask_logits'``, or names of modules as for
             segmentors. ``weight`` of class scores as in :class:`~.single_stage.DistilledSingleStageDetector`.
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the box head's features; terms with
-            ``on='aux_logits'`` read it, and the main one sees only the supervised loss (DHKD). A cascade cannot have one.
+            ``on='aux_logits'`` read it, and the main one sees only the supervised loss (DHKD). A cascade cannot have
+            one.
         **kwargs: Arguments of ``TwoStageDetector``.
 
     Raises:
