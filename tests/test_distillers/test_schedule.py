@@ -1,20 +1,14 @@
 """Schedules of distillation terms, through mmengine's Runner."""
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from tiny import batch, build, distilled, run_config, segmentor
+from scheduled import logged, model, run
+from tiny import batch, build, run_config
 
 from mmseg_kd.distillers.schedule import read_schedule
-
-
-def model(schedule, **loss):
-    term = dict(loss=dict(type='mmseg_kd.KDLoss', **loss), schedule=schedule)
-    return distilled(segmentor(), segmentor(16, 'PSPHead'), distill=dict(kd=term))
 
 
 def factors(settings, number):
@@ -40,21 +34,6 @@ def test_both():
 def test_bad_schedules_are_refused(settings):
     with pytest.raises(ValueError, match=r'`distill\.kd\.schedule`: expected'):
         read_schedule(settings, 'distill.kd')
-
-
-def run(data_root, work_dir, schedule, max_iters, resume=False, **settings):
-    config = run_config(model(schedule), data_root, max_iters=max_iters, work_dir=str(work_dir), resume=resume,
-                        custom_hooks=[dict(type='mmseg_kd.ExactResumeHook')],
-                        experiment_name=f'{work_dir}{max_iters}{resume}',
-                        visualizer=dict(type='Visualizer', name=f'{work_dir}{max_iters}{resume}',
-                                        vis_backends=[dict(type='LocalVisBackend')]), **settings)
-    runner = Runner.from_cfg(config)
-    return {name: value.clone() for name, value in runner.train().state_dict().items()}, runner
-
-
-def logged(runner, key):
-    lines = (Path(runner.log_dir) / 'vis_data/scalars.json').read_text().splitlines()
-    return [line[key] for line in map(json.loads, lines) if key in line]
 
 
 def test_runner_applies_and_logs_it(mini_cityscapes, tmp_path):

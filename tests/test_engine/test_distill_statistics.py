@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from test_schedule_hook import logged, run
+from scheduled import logged, run
 from tiny import batch, build, distilled, segmentor
 from torch.nn.functional import interpolate
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
 from mmseg.apis import inference_model
 
 import mmseg_kd  # noqa: F401 (before configs are read)
@@ -46,6 +46,7 @@ def main() -> None:
             raise ValueError(f'`runs`: expected one work dir for each column, {RUN}, got {item!r}.')
         runs[name] = read_run(work_dir, args.trust_configs)
     first = next(iter(runs.values())).config
+    init_default_scope(first.get('default_scope', 'mmseg'))
     dataset = DATASETS.build({**first.val_dataloader.dataset, '_scope_': 'mmseg'})
     chosen = [dataset[index] for index in np.linspace(0, len(dataset) - 1, min(args.images, len(dataset))).astype(int)]
     classes, palette = dataset.metainfo['classes'], dataset.metainfo['palette']
