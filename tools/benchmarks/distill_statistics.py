@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
     logging.disable(logging.INFO)
-    config, = (ROOT / 'configs/demo').glob(f'{args.method}_*mini-cityscapes*.py')
+    config, = (ROOT / 'configs/demo').glob(f'{args.method}_*mini-cityscapes-64x128*.py')
     model, data = build_model(args, config), random_batch(args)
     if not changes_nothing(model, data):
         raise SystemExit('no figures: the hook changes the weights')

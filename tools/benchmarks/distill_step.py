@@ -129,7 +129,7 @@ def check(models: dict, data: dict) -> None:
 
 
 #: (config, (height, width), batch size)
-QUICKSTART = 'configs/demo/dkd_*mini-cityscapes*.py', (64, 128), 8
+QUICKSTART = 'configs/demo/dkd_*mini-cityscapes-64x128*.py', (64, 128), 8
 PSPNET = 'configs/seg/dkd/dkd_pspnet-r101-d8_pspnet-r18-d8_*cityscapes-512x1024.py', (512, 1024), 2
 
 
