@@ -12,6 +12,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .arrays import ArrayToBe, Kind, array_from_buffer, number, unfinished_array
+from .description import LEGACY_START
 from .pickles import Builder, Refused, read_pickle
 from .tensors import STORAGES, TENSOR_BUILDERS, Storage, check_unpacked
 
@@ -19,7 +20,6 @@ __all__ = ['is_legacy', 'read_archive', 'read_legacy']
 
 _PIECE = 16 << 20
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
-_LEGACY_START = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -74,12 +74,13 @@ def read_archive(archive: zipfile.ZipFile, file_size: int, place: Callable[[Tens
 
 def is_legacy(start: bytes) -> bool:
     """Whether a file that begins with these bytes is a checkpoint in the form before torch 1.6."""
-    return start.startswith(_LEGACY_START)
+    return start.startswith(LEGACY_START)
 
 
 def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor]) -> object:
     """Read a checkpoint in the form before torch 1.6; arguments and errors are those of :func:`read_archive`."""
-    magic, protocol, system = (read_pickle(file, _find, _no_storage, _build) for _ in range(3))
+    pickles = _Bounded(file, file_size)
+    magic, protocol, system = (read_pickle(pickles, _find, _no_storage, _build) for _ in range(3))
     if magic != _LEGACY_MAGIC or protocol != _LEGACY_PROTOCOL:
         raise UnpicklingError('its beginning is not that of a checkpoint')
     if isinstance(system, dict) and system.get('little_endian') is False:
@@ -100,8 +101,8 @@ def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor
             return Storage(loaded[key][0], dtype, first)
         return Storage(loaded[key][0], dtype)
 
-    result = read_pickle(file, _find, storage, _build)
-    keys = read_pickle(file, _find, _no_storage, _build)
+    result = read_pickle(pickles, _find, storage, _build)
+    keys = read_pickle(pickles, _find, _no_storage, _build)
     if not isinstance(keys, list) or {str(key) for key in keys} != set(loaded):
         raise UnpicklingError('its list of memories is not that of its tensors')
     for key in keys:
@@ -113,6 +114,17 @@ def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor
             piece = _exactly(file, min(_PIECE, data.numel() - start))
             data[start:start + len(piece)].copy_(torch.frombuffer(bytearray(piece), dtype=torch.uint8))
     return result
+
+
+class _Bounded:
+    """A file that takes no memory for bytes that it does not have, whatever number of them is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file, self.size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(min(size, self.size - self.file.tell()))
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

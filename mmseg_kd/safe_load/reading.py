@@ -1,4 +1,5 @@
 """The one door for every file that may hold a pickle."""
+import errno
 import logging
 import os
 import os.path as osp
@@ -50,19 +51,25 @@ def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint'
             return read_shard(path, map_location)
         return _read(path, _placer(map_location))
     except Refused as error:
+        _refuse_other_files(path, setting, error)
         raise ValueError(
             f'`{setting}`: {path!r} holds more than weights, which is not unpickled since a pickle can run code. If '
             'you trust the file, say so (teacher.trusted=True for a teacher, trust_checkpoints=True in the config for '
             f'all others). It wants {error}') from error
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # a damaged file leads to an error of any kind
-        found = describe_file(path)
-        if found != 'a checkpoint':
-            raise ValueError(f'`{setting}`: expected a checkpoint of torch.save or a .safetensors file, but {path!r} '
-                             f'is {found}.') from error
+        # What the disk says is not about the file's content; a place that there cannot be (EINVAL) is.
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        _refuse_other_files(path, setting, error)
         raise ValueError(f'`{setting}`: {path!r} is a damaged checkpoint ({_in_words(error)}). Copy or download it '
                          'again, or take another one.') from error
+
+
+def _refuse_other_files(path: str, setting: str, error: Exception) -> None:
+    found = describe_file(path)
+    if found != 'a checkpoint':
+        raise ValueError(f'`{setting}`: expected a checkpoint of torch.save or a .safetensors file, but {path!r} is '
+                         f'{found}.') from error
 
 
 def _form(path: str) -> str | None:
