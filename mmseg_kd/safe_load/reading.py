@@ -14,7 +14,6 @@ from .checkpoints import is_legacy, read_archive, read_legacy
 from .description import describe_file
 from .pickles import Refused
 from .safetensors import is_safetensors, read_safetensors
-from .shards import is_shard, read_shard
 
 __all__ = ['load_without_code']
 
@@ -22,8 +21,7 @@ __all__ = ['load_without_code']
 def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint', trusted: bool = False):
     """Load what ``torch.save`` or safetensors wrote: tensors, numbers, words, and the logs of mmengine's Runner.
 
-    No code of the file runs: neither torch's reader nor Python's is asked, see :mod:`~.pickles` (for what FSDP wrote,
-    see :mod:`~.shards`). The checksums inside
+    No code of the file runs: neither torch's reader nor Python's is asked, see :mod:`~.pickles`. The checksums inside
     of the file are compared, and no more memory is taken than the file justifies.
 
     Args:
@@ -47,8 +45,6 @@ def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint'
                       logger='current', level=logging.WARNING)
             if _form(path) != 'safetensors':
                 return torch.load(path, map_location=map_location, weights_only=False)
-        if is_shard(path):
-            return read_shard(path, map_location)
         return _read(path, _placer(map_location))
     except Refused as error:
         _refuse_other_files(path, setting, error)

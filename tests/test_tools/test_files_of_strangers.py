@@ -4,14 +4,13 @@ Every script under tools/ must have an entry here, so that the next one cannot b
 """
 import ast
 import configparser
-import importlib.metadata
 
 import pytest
 import torch
 from server import Server
 from tiny import ROOT, build, distilled, run_config, segmentor, write_run
 
-from mmseg_kd.__main__ import tool_names
+from mmseg_kd.__main__ import COMMANDS, tool_names
 
 REFUSED = 'holds more than weights'
 #: Tool to its command lines, and what each answers. {checkpoint}, {run} and {stopped} have code.
@@ -24,6 +23,9 @@ READS = {
         (['{distilled}', '--work-dir', '{out}'], REFUSED),
         (['{config}', '--work-dir', '{out}', '--cfg-options', 'model.backbone.init_cfg.type=Pretrained',
           'model.backbone.init_cfg.checkpoint={checkpoint}'], REFUSED)],
+    'distil': [(['--student', '{config}', '--teacher', '{config}', '--teacher-checkpoint', '{checkpoint}',
+                 '--work-dir', '{out}'], REFUSED),
+               (['--student', '{config}', '--teacher', '{program}', '--work-dir', '{out}_2'], 'It was not run')],
     'test': [(['{config}', '{checkpoint}', '--work-dir', '{out}'], REFUSED)],
     'cache_teacher': [(['{distilled}', '--out', '{out}', '--device', 'cpu'], REFUSED)],
     'export_student': [(['{config}', '{checkpoint}', '--out', '{out}'], REFUSED)],
@@ -59,11 +61,13 @@ def test_every_tool_has_an_entry():
 
 
 def test_there_is_no_other_entry_point():
-    """`python -m mmseg_kd` runs the tools; a console script would need an entry above."""
+    """The one console script runs the tools; another would need an entry above."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    assert not setup.has_section('options.entry_points')
-    assert not list(importlib.metadata.distribution('mmseg_kd').entry_points)
+    scripts = setup['options.entry_points']
+    assert list(scripts) == ['console_scripts'] and scripts['console_scripts'].split() == [
+        'mmseg-kd', '=', 'mmseg_kd.__main__:main']
+    assert {tool for tool, _ in COMMANDS.values() if tool} <= {*READS, *READS_NOTHING}
 
 
 def test_nothing_else_unpickles():
