@@ -96,7 +96,7 @@ def main() -> None:
     progress = mmengine.ProgressBar(len(dataset))
     for index in range(len(dataset)):
         image = dataset.get_data_info(index)['img_path']
-        if not cache.path_of(image).is_file():
+        if not cache.is_whole(cache.path_of(image)):
             answer, = ask_teacher(teacher, model.data_preprocessor, pseudo_collate([dataset[index]]))
             logits, size, align_corners = small_map(answer)
             cache.write(image, CachedMap(logits[0].float().cpu().numpy(), align_corners, answer.seen, size), args.top_k)

@@ -9,6 +9,7 @@ import argparse
 
 from mmseg_kd.__main__ import run_tool
 from mmseg_kd.commands import METHODS
+from mmseg_kd.commands.arguments import add_trust_argument
 from mmseg_kd.commands.written_config import write_config
 
 
@@ -27,6 +28,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument('--iterations', type=int, metavar='N', help="length of the training (default: the student's)")
     parser.add_argument('--work-dir', metavar='DIR',
                         help='where config, logs and checkpoints go (default work_dirs/<method>_<student>)')
+    add_trust_argument(parser)
     parser.add_argument('--write-only', action='store_true', help='write the config, and do not train')
     return parser.parse_known_args()
 
@@ -34,7 +36,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     args, rest = parse_args()
     path = write_config(args.student, args.teacher, teacher_checkpoint=args.teacher_checkpoint, method=args.method,
-                        data=args.data, iterations=args.iterations, work_dir=args.work_dir)
+                        data=args.data, iterations=args.iterations, work_dir=args.work_dir,
+                        trust_configs=args.trust_configs)
     train = [str(path), '--work-dir', str(path.parent), *rest]
     print(f'The config is {path}. Edit it as you like; this trains it: mmseg-kd train {" ".join(train)}', flush=True)
     if not args.write_only:

@@ -6,7 +6,9 @@ from mmengine.visualization import Visualizer
 from mmseg_kd.datasets.mixed_batches import check_mixed_batches
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.data_check import refuse_empty_splits
+from mmseg_kd.engine.resume import choose_checkpoint
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu, use_teacher_cache
+from mmseg_kd.engine.work_dir_lock import lock_work_dir
 from mmseg_kd.teachers.class_names import check_config
 
 from .terminal import build_runner, without_noise
@@ -31,6 +33,8 @@ def train(cfg: Config) -> Runner:
     check_mixed_batches(cfg)
     added = add_training_hooks(cfg)
     load_checkpoints_without_code(cfg)
+    lock_work_dir(cfg)
+    choose_checkpoint(cfg)
     refuse_empty_splits(cfg)
     use_gloo_without_gpu(cfg)
     use_teacher_cache(cfg)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmseg_kd.config import read_config
+from mmseg_kd.safe_load import load_config_without_code
 
 from . import METHODS
 
@@ -25,7 +26,8 @@ _WIDTH, _LONG = 100, 1_000_000
 
 
 def write_config(student: str, teacher: str, *, teacher_checkpoint: str | None = None, method: str = 'kd',
-                 data: str | None = None, iterations: int | None = None, work_dir: str | None = None) -> Path:
+                 data: str | None = None, iterations: int | None = None, work_dir: str | None = None,
+                 trust_configs: bool = False) -> Path:
     """Write the config of a distilled training into its work dir.
 
     Args:
@@ -36,6 +38,7 @@ def write_config(student: str, teacher: str, *, teacher_checkpoint: str | None =
         data: Folder of the data (``data_root`` of all splits); None: where the student's config has it.
         iterations: Length of the training; None: the student's.
         work_dir: Folder to write into (default: ``work_dirs/<method>_<student>``).
+        trust_configs: Whether the config in a work dir that is the teacher may be more than data.
 
     Returns:
         Path of the config. A config that is there already and differs is left alone, which is an error.
@@ -43,7 +46,7 @@ def write_config(student: str, teacher: str, *, teacher_checkpoint: str | None =
     Raises:
         ValueError: an argument that cannot be, or another config by that name.
     """
-    settings = teacher_settings(teacher, teacher_checkpoint)
+    settings = teacher_settings(teacher, teacher_checkpoint, trust_configs=trust_configs)
     text = config_text(student, settings, method, data, iterations)
     folder = Path(work_dir or f'work_dirs/{method}_{Path(student.partition("::")[2] or student).stem}')
     path = folder / f'{method}.py'
@@ -97,7 +100,8 @@ def config_text(student: str, teacher: dict, method: str = 'kd', data: str | Non
     return '\n'.join(lines) + '\n'
 
 
-def teacher_settings(teacher: str, checkpoint: str | None = None, trusted: bool = False) -> dict:
+def teacher_settings(teacher: str, checkpoint: str | None = None, trusted: bool = False,
+                     trust_configs: bool = False) -> dict:
     """``model.teacher`` for what a user calls a teacher.
 
     Args:
@@ -106,9 +110,10 @@ def teacher_settings(teacher: str, checkpoint: str | None = None, trusted: bool 
         checkpoint: File or URL of its weights. None: the latest of a work dir, what mmseg's metafile lists for a
             ``'mmseg::'`` config, or what the hub has.
         trusted: Let the checkpoint be unpickled as a whole.
+        trust_configs: Let a work dir's config be run as Python; else it must be data.
 
     Raises:
-        ValueError: nothing by that name, or no weights for it.
+        ValueError: nothing by that name, no weights for it, or a work dir whose config is more than data.
     """
     more = dict(trusted=True) if trusted else {}
     path = Path(teacher).expanduser()
@@ -118,6 +123,9 @@ def teacher_settings(teacher: str, checkpoint: str | None = None, trusted: bool 
         if not configs or not (last.is_file() or checkpoint):
             raise ValueError(f'`--teacher`: {teacher} is a folder, but not the work dir of a training run: it lacks '
                              f'{"last_checkpoint" if configs else "*/vis_data/config.py"}.')
+        if not trust_configs:
+            # The training will run it.
+            load_config_without_code(str(configs[-1]), '--teacher')
         checkpoint = checkpoint or str(path / Path(last.read_text().strip()).name)
         return dict(config=str(configs[-1].resolve()), checkpoint=_absolute(checkpoint), **more)
     if '::' not in teacher and not teacher.endswith('.py') and re.fullmatch(r'[\w.-]+/[\w.-]+', teacher):

@@ -6,7 +6,7 @@ from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
     get_external_models,
@@ -18,10 +18,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from mmseg_kd.registry import HOOKS
 from mmseg_kd.safe_load import compare, download, load_without_code, state_dict_of
 
-__all__ = ['RECORDED_CONFIG', 'CheckpointFitHook', 'load_checkpoints_without_code']
+from .resume import changed_settings
 
-#: Where the meta of a loaded checkpoint holds the text of the config that its run had.
-RECORDED_CONFIG = 'recorded_config'
+__all__ = ['CheckpointFitHook', 'load_checkpoints_without_code']
 
 
 def load_checkpoints_without_code(cfg: Config) -> None:
@@ -48,8 +47,8 @@ def _from_file(filename, map_location=None):
     checkpoint = load_without_code(filename, map_location, 'load_from')
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     if isinstance(meta, dict) and 'config' in meta:
-        # mmengine runs it as Python when it resumes, to look up `gpu_ids`, which mmengine 1.0 no longer writes.
-        meta[RECORDED_CONFIG] = meta.pop('config')
+        # mmengine runs it as Python when it resumes, to look up `gpu_ids`. Its own checkpoints have `cfg` instead.
+        del meta['config']
     return checkpoint
 
 
@@ -88,9 +87,29 @@ def _from_storage(filename, map_location=None, **kwargs):
         return _from_file(path, map_location)
 
 
+def _say_what_changed(runner, checkpoint: dict) -> None:
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict):
+        return
+    recorded = meta.get('cfg')
+    changes = changed_settings(recorded, runner.cfg) if isinstance(recorded, str) else None
+    if changes is None:
+        runner.logger.info('`--resume`: the config that the checkpoint was written with cannot be compared with this '
+                           'one.')
+    elif changes:
+        runner.logger.warning('`--resume`: the run goes on with other settings than it began with (old -> new):\n  '
+                              + '\n  '.join(changes))
+    loop = runner.train_loop
+    done, wanted, what = ((meta.get('epoch'), loop.max_epochs, 'epochs') if isinstance(loop, EpochBasedTrainLoop) else
+                          (meta.get('iter'), loop.max_iters, 'iters'))
+    if isinstance(done, int) and done >= wanted:
+        runner.logger.warning(f'`--resume`: nothing is left to do: the checkpoint has {done} {what}, '
+                              f'train_cfg.max_{what} is {wanted}. To train on, raise it.')
+
+
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
-    """Compare the keys and sizes of a loaded checkpoint with the model's.
+    """Compare the keys and sizes of a loaded checkpoint with the model's, and on resume its config with the run's.
 
     mmengine loads what fits and goes on. A resumed run must fit in every key; for initial weights (``load_from``) and
     for evaluation it is an error when nothing fits, and a warning with the counts when something does not.
@@ -101,6 +120,8 @@ class CheckpointFitHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare before the weights are copied."""
+        if runner._resume:
+            _say_what_changed(runner, checkpoint)
         if isinstance(runner.model, FullyShardedDataParallel):
             return  # its checkpoints hold shards, which it compares itself
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -107,6 +107,8 @@ def _check_sample(setting: str, dataset: BaseDataset, index: int) -> None:
     try:
         sample = dataset[index]
     except Exception as error:
+        if str(error).startswith('`teacher.cache`'):
+            raise  # it names the cache's file; the picture is not at fault
         raise ValueError(f'`{setting}.dataset.pipeline`: {files[0]} with {files[1]} cannot be loaded: '
                          f'{type(error).__name__}: {error}') from error
     label = getattr(sample.get('data_samples'), 'gt_sem_seg', None)

@@ -2,6 +2,7 @@
 import atexit
 import gc
 import logging
+from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -83,22 +84,35 @@ def use_teacher_cache(cfg: Config) -> None:
                                 if isinstance(teacher, dict) and teacher.get('cache') is not None))
     if not caches:
         return
-    dataset = cfg.train_dataloader.dataset
-    while 'pipeline' not in dataset and isinstance(dataset.get('dataset') or dataset.get('labelled'), dict):
-        dataset = dataset.get('dataset') or dataset['labelled']
+    for dataset in _innermost(cfg.train_dataloader.dataset):
+        _bring_logits_along(dataset, caches)
+
+
+def _innermost(dataset: dict) -> Iterator[dict]:
+    """The data sets inside of ``RepeatDataset``, ``ConcatDataset`` and the like that have a pipeline to change."""
+    inner = dataset.get('datasets') or dataset.get('dataset') or dataset.get('labelled')
+    if 'pipeline' in dataset or not inner:
+        yield dataset
+        return
+    for each in inner if isinstance(inner, (list, tuple)) else [inner]:
+        yield from _innermost(each)
+
+
+def _bring_logits_along(dataset: dict, caches: list[str]) -> None:
     pipeline = list(dataset.get('pipeline') or [])
     types = [type_name(transform) for transform in pipeline]
+    if 'PackDistillInputs' in types and 'LoadTeacherLogits' in types:
+        return
     if 'PackSegInputs' not in types:
-        if 'PackDistillInputs' in types:
-            return
         raise ValueError('`teacher.cache`: expected a pipeline of the training data set that ends in PackSegInputs, '
                          f'got {types}. Put LoadTeacherLogits and PackDistillInputs into it by hand.')
     for cache in caches:
         TeacherCache(cache).check_loading(pipeline)
     pack = types.index('PackSegInputs')
     pipeline[pack] = dict(pipeline[pack], type='mmseg_kd.PackDistillInputs', cache=caches)
-    first = next(index for index, name in enumerate(types) if not name.startswith('Load'))
-    pipeline.insert(first, dict(type='mmseg_kd.LoadTeacherLogits', cache=caches))
+    if 'LoadTeacherLogits' not in types:
+        first = next(index for index, name in enumerate(types) if not name.startswith('Load'))
+        pipeline.insert(first, dict(type='mmseg_kd.LoadTeacherLogits', cache=caches))
     dataset['pipeline'] = pipeline
 
 

@@ -1,6 +1,8 @@
 """Ending a run in good order when the system asks for it."""
 import logging
+import os
 import signal
+import time
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -20,10 +22,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopSignalHook(Hook):
     """On SIGTERM or SIGINT finish the step, save a checkpoint and exit with status 128 + signal.
 
-    With gradient accumulation the step is the whole of it. A second signal ends the process at once. All processes of
-    a run stop after the same step: they exchange one number per step. A scheduler must leave time for one step (a
-    validation, if one runs) and one checkpoint; torchrun waits 30 s before it kills. ``tools/train.py`` adds this hook
-    to every run.
+    With gradient accumulation the step is the whole of it. A second signal ends the process at once. Loader workers
+    outlive a signal that goes to the whole process group, as schedulers and terminals send it, so that the step, or the
+    validation that runs, can end. All processes of a run stop after the same step: they exchange one number per step. A
+    scheduler must leave time for one step (a validation, if one runs) and one checkpoint; torchrun waits 30 s before it
+    kills. ``tools/train.py`` adds this hook to every run.
 
     Raises:
         SystemExit: when the run has been stopped.
@@ -37,7 +40,12 @@ class StopSignalHook(Hook):
         self._handlers: dict = {}
 
     def before_train(self, runner) -> None:
-        """Take over the signals, in the main thread, which alone receives them."""
+        """Take over the signals, in the main thread, which alone receives them, and keep them from loader workers."""
+        loops = [runner.train_loop, *([runner.val_loop] if runner.val_loop is not None else [])]
+        for loop in loops:
+            loader = loop.dataloader
+            if not isinstance(loader.worker_init_fn, _Shielded):
+                loader.worker_init_fn = _Shielded(loader.worker_init_fn)
         try:
             self._handlers = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         except ValueError:
@@ -74,3 +82,28 @@ class StopSignalHook(Hook):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+class _Shielded:
+    """A loader worker's start, after which a signal to its process group does not end it.
+
+    The main process ends its workers itself; with a signal only if they hang for seconds, so a second one counts.
+    """
+
+    _SECONDS = 2.
+
+    def __init__(self, init_fn=None):
+        self.init_fn = init_fn
+        self._first: float | None = None
+
+    def __call__(self, worker_id: int) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._outlive)
+        if self.init_fn is not None:
+            self.init_fn(worker_id)
+
+    def _outlive(self, number, frame) -> None:
+        now = time.monotonic()
+        if self._first is not None and now - self._first > self._SECONDS:
+            os._exit(128 + number)
+        self._first = self._first or now

@@ -3,6 +3,8 @@ import io
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from enum import Enum
+from functools import cache
 from pickle import UnpicklingError
 from typing import BinaryIO
 
@@ -12,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from .arrays import ArrayToBe, Kind, array_from_buffer, number, unfinished_array
+from .description import LEGACY_START
 from .pickles import Builder, Refused, read_pickle
 from .tensors import STORAGES, TENSOR_BUILDERS, Storage, check_unpacked
 
@@ -19,7 +22,6 @@ __all__ = ['is_legacy', 'read_archive', 'read_legacy']
 
 _PIECE = 16 << 20
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
-_LEGACY_START = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -74,12 +76,13 @@ def read_archive(archive: zipfile.ZipFile, file_size: int, place: Callable[[Tens
 
 def is_legacy(start: bytes) -> bool:
     """Whether a file that begins with these bytes is a checkpoint in the form before torch 1.6."""
-    return start.startswith(_LEGACY_START)
+    return start.startswith(LEGACY_START)
 
 
 def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor]) -> object:
     """Read a checkpoint in the form before torch 1.6; arguments and errors are those of :func:`read_archive`."""
-    magic, protocol, system = (read_pickle(file, _find, _no_storage, _build) for _ in range(3))
+    pickles = _Bounded(file, file_size)
+    magic, protocol, system = (read_pickle(pickles, _find, _no_storage, _build) for _ in range(3))
     if magic != _LEGACY_MAGIC or protocol != _LEGACY_PROTOCOL:
         raise UnpicklingError('its beginning is not that of a checkpoint')
     if isinstance(system, dict) and system.get('little_endian') is False:
@@ -100,8 +103,8 @@ def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor
             return Storage(loaded[key][0], dtype, first)
         return Storage(loaded[key][0], dtype)
 
-    result = read_pickle(file, _find, storage, _build)
-    keys = read_pickle(file, _find, _no_storage, _build)
+    result = read_pickle(pickles, _find, storage, _build)
+    keys = read_pickle(pickles, _find, _no_storage, _build)
     if not isinstance(keys, list) or {str(key) for key in keys} != set(loaded):
         raise UnpicklingError('its list of memories is not that of its tensors')
     for key in keys:
@@ -113,6 +116,17 @@ def read_legacy(file: BinaryIO, file_size: int, place: Callable[[Tensor], Tensor
             piece = _exactly(file, min(_PIECE, data.numel() - start))
             data[start:start + len(piece)].copy_(torch.frombuffer(bytearray(piece), dtype=torch.uint8))
     return result
+
+
+class _Bounded:
+    """A file that takes no memory for bytes that it does not have, whatever number of them is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file, self.size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(min(size, self.size - self.file.tell()))
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
@@ -147,9 +161,12 @@ def _encoded(text, encoding='latin1') -> bytes:
 
 
 def _member(owner, name):
-    """The statistics of a log are pickled as members of its class."""
+    """The statistics of a log, and an inner class of a shard, are pickled as members of their class."""
     if owner is _HISTORY and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
+    shards = _shards()
+    if owner is shards.get(f'{_SHARDED}.ShardedTensor') and f'{_SHARDED}.ShardedTensor.{name}' in shards:
+        return shards[f'{_SHARDED}.ShardedTensor.{name}']
     raise Refused(f'getattr(..., {name!r})')
 
 
@@ -157,8 +174,9 @@ def _find(name: str) -> object:
     """What a name in a pickle stands for."""
     # Python 2 and NumPy 1 called some of them otherwise.
     plain = name.replace('__builtin__.', 'builtins.', 1).replace('numpy._core.', 'numpy.core.', 1)
-    if plain in _TABLE:
-        return _TABLE[plain]
+    shards = _shards()
+    if plain in shards or plain in _TABLE:
+        return shards[plain] if plain in shards else _TABLE[plain]
     raise Refused(f'GLOBAL {name}')
 
 
@@ -175,7 +193,20 @@ def _build(target, state):
         return target.build(state)
     if type(target) is HistoryBuffer:
         return _history(state)
+    if any(isinstance(builder, _Shard) and type(target) is builder.kind for builder in _shards().values()):
+        _fill_shard(target, state)
+        return target
     raise Refused(f'a state for a {type(target).__name__}')
+
+
+def _fill_shard(target, state) -> None:
+    if hasattr(target, '__setstate__'):
+        target.__setstate__(state)
+        return
+    # As pickle does it: attributes, and those that have a slot.
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    for name, value in {**(attributes or {}), **(slots or {})}.items():
+        setattr(target, name, value)
 
 
 def _history(state) -> HistoryBuffer:
@@ -186,6 +217,56 @@ def _history(state) -> HistoryBuffer:
     return HistoryBuffer(values, counts, length)
 
 
+class _Shard(Builder):
+    """A plain record of which process holds what, in the checkpoints that FSDP writes per process."""
+
+    __slots__ = ('kind', )
+
+    def __init__(self, kind: type):
+        super().__init__(lambda *arguments: kind(*arguments) if issubclass(kind, Enum) else kind.__new__(
+            kind, *arguments))
+        self.kind = kind
+
+
+def _shards() -> dict[str, Builder]:
+    """They mean something only to processes that know each other."""
+    return _shard_builders() if torch.distributed.is_available() and torch.distributed.is_initialized() else {}
+
+
+def _sharded_tensor(builder, kind, arguments, state) -> Tensor:
+    """In the place of ``torch._tensor._rebuild_from_type_v2`` where processes share a checkpoint."""
+    shards = _shard_builders()
+    if builder is not shards['torch._utils._rebuild_wrapper_subclass']:
+        return TENSOR_BUILDERS['_rebuild_from_type_v2'].call(builder, kind, arguments, state)
+    if kind is not shards[f'{_SHARDED}.ShardedTensor'] or arguments[0] is not kind:
+        raise Refused('a tensor of a class of its own')
+    tensor = torch._utils._rebuild_wrapper_subclass(kind.kind, *arguments[1:])
+    tensor.__setstate__(state)
+    return tensor
+
+
+def _layout(name) -> torch.layout:
+    if name != 'torch.strided':
+        raise UnpicklingError(f'it holds a sparse tensor ({name}), which is not a weight of a network')
+    return torch.strided
+
+
+@cache
+def _shard_builders() -> dict[str, Builder]:
+    from torch.distributed import _remote_device
+    from torch.distributed._shard import sharded_tensor
+    from torch.distributed._shard.metadata import ShardMetadata
+    from torch.distributed._shard.sharded_tensor.metadata import MEM_FORMAT_ENCODING
+    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+    kinds = [_remote_device, ShardMetadata, MEM_FORMAT_ENCODING, ChunkShardingSpec, sharded_tensor.Shard,
+             sharded_tensor.ShardedTensor, sharded_tensor.ShardedTensor.ProcessGroupState,
+             sharded_tensor.ShardedTensorMetadata, sharded_tensor.TensorProperties]
+    return {f'{kind.__module__}.{kind.__qualname__}': _Shard(kind) for kind in kinds} | {
+        'torch._utils._rebuild_wrapper_subclass': Builder(lambda *_: None),
+        'torch._tensor._rebuild_from_type_v2': Builder(_sharded_tensor)}
+
+
+_SHARDED = 'torch.distributed._shard.sharded_tensor.api'
 _HISTORY = Builder(lambda *_: HistoryBuffer())
 _DTYPES = {f'torch.{name}': value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 # All that a file can name. None stands for a type that is only an argument of something else here.
@@ -199,7 +280,7 @@ _TABLE: dict[str, object] = {
     'numpy.core.numeric._frombuffer': Builder(array_from_buffer),
     'torch.Tensor': None, 'torch.Size': Builder(torch.Size), 'torch.device': Builder(torch.device),
     'torch.nn.parameter.Parameter': TENSOR_BUILDERS['_rebuild_parameter'],
-    'torch.serialization._get_layout': Builder(lambda name: None), 'torch.storage.UntypedStorage': torch.uint8,
+    'torch.serialization._get_layout': Builder(_layout), 'torch.storage.UntypedStorage': torch.uint8,
     'torch._tensor._rebuild_from_type_v2': TENSOR_BUILDERS['_rebuild_from_type_v2'],
     **{f'torch._utils.{name}': builder for name, builder in TENSOR_BUILDERS.items()},
     **{f'{module}.{name}': dtype for module in ('torch', 'torch.cuda') for name, dtype in STORAGES.items()}, **_DTYPES}

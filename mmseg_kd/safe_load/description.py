@@ -3,7 +3,10 @@ import os
 import string
 import zipfile
 
-__all__ = ['describe_file']
+__all__ = ['LEGACY_START', 'describe_file']
+
+#: The first pickle of a checkpoint from before torch 1.6: a number.
+LEGACY_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 
 _BEGINNINGS = [
     (b'\x1f\x8b', 'a gzip archive; unpack it'), (b'BZh', 'a bzip2 archive; unpack it'),
@@ -38,6 +41,8 @@ def describe_file(path: str) -> str:
     for beginning, words in _BEGINNINGS:
         if start.startswith(beginning):
             return words
+    if start.startswith(LEGACY_START):
+        return 'a checkpoint'
     if start[:1] == b'\x80' and start[1:2] in b'\x01\x02\x03\x04\x05':
         return 'a pickle'
     if _is_text(start):

@@ -1,4 +1,5 @@
 """The one door for every file that may hold a pickle."""
+import errno
 import logging
 import os
 import os.path as osp
@@ -13,7 +14,6 @@ from .checkpoints import is_legacy, read_archive, read_legacy
 from .description import describe_file
 from .pickles import Refused
 from .safetensors import is_safetensors, read_safetensors
-from .shards import is_shard, read_shard
 
 __all__ = ['load_without_code']
 
@@ -21,8 +21,7 @@ __all__ = ['load_without_code']
 def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint', trusted: bool = False):
     """Load what ``torch.save`` or safetensors wrote: tensors, numbers, words, and the logs of mmengine's Runner.
 
-    No code of the file runs: neither torch's reader nor Python's is asked, see :mod:`~.pickles` (for what FSDP wrote,
-    see :mod:`~.shards`). The checksums inside
+    No code of the file runs: neither torch's reader nor Python's is asked, see :mod:`~.pickles`. The checksums inside
     of the file are compared, and no more memory is taken than the file justifies.
 
     Args:
@@ -46,23 +45,27 @@ def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint'
                       logger='current', level=logging.WARNING)
             if _form(path) != 'safetensors':
                 return torch.load(path, map_location=map_location, weights_only=False)
-        if is_shard(path):
-            return read_shard(path, map_location)
         return _read(path, _placer(map_location))
     except Refused as error:
+        _refuse_other_files(path, setting, error)
         raise ValueError(
             f'`{setting}`: {path!r} holds more than weights, which is not unpickled since a pickle can run code. If '
             'you trust the file, say so (teacher.trusted=True for a teacher, trust_checkpoints=True in the config for '
             f'all others). It wants {error}') from error
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # a damaged file leads to an error of any kind
-        found = describe_file(path)
-        if found != 'a checkpoint':
-            raise ValueError(f'`{setting}`: expected a checkpoint of torch.save or a .safetensors file, but {path!r} '
-                             f'is {found}.') from error
+        # What the disk says is not about the file's content; a place that there cannot be (EINVAL) is.
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise
+        _refuse_other_files(path, setting, error)
         raise ValueError(f'`{setting}`: {path!r} is a damaged checkpoint ({_in_words(error)}). Copy or download it '
                          'again, or take another one.') from error
+
+
+def _refuse_other_files(path: str, setting: str, error: Exception) -> None:
+    found = describe_file(path)
+    if found != 'a checkpoint':
+        raise ValueError(f'`{setting}`: expected a checkpoint of torch.save or a .safetensors file, but {path!r} is '
+                         f'{found}.') from error
 
 
 def _form(path: str) -> str | None:

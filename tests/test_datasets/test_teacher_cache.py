@@ -169,7 +169,7 @@ def test_digest_of_a_checkpoint(tmp_path):
 
 def test_the_manifest_says_whose_it_is(tmp_path, image):
     cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
-    assert json.loads((cache.folder / 'manifest.json').read_text()) == TEACHER | dict(format=2, images=1)
+    assert json.loads((cache.folder / 'manifest.json').read_text()) == TEACHER | dict(format=3, images=1)
 
 
 def labels_and_logits(cache, image, *transforms):
@@ -244,8 +244,8 @@ def test_images_are_loaded_as_the_teacher_saw_them(tmp_path, image):
 def test_a_cache_of_an_older_format_is_refused(tmp_path, image):
     cache = whole_cache(tmp_path, image, smooth_logits(8, 12))
     path = cache.folder / 'manifest.json'
-    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(ValueError, match=r'made by another version \(format 1, expected 2\)'):
+    path.write_text(path.read_text().replace('"format": 3', '"format": 1'))
+    with pytest.raises(ValueError, match=r'made by another version \(format 1, expected 3\)'):
         TeacherCache(cache.folder).manifest()
 
 
@@ -265,3 +265,77 @@ def test_the_config_is_the_teachers_and_not_its_path(tmp_path, image):
         build_cached_teacher(dict(cache=str(cache.folder), config=str(tmp_path / 'b.py')))
     # The same teacher, named by other paths, goes on with its cache.
     cache.begin(TEACHER | dict(config='y.py', checkpoint='moved.pth', config_sha256=digest, class_names=list('abcdef')))
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == 'truncated':
+        path.write_bytes(content[:-40])
+    elif how == 'flipped':
+        content[-100] ^= 1
+        path.write_bytes(content)
+    elif how == 'foreign':
+        path.write_bytes(b'x' * len(content))
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize('how, opened, message', [
+    ('truncated', True, r'has \d+ of \d+ bytes'), ('gone', True, 'is missing'),
+    ('flipped', False, 'has another checksum than when written'), ('foreign', False, 'has another checksum')])
+def test_damage_is_found_and_made_good(tmp_path, image, how, opened, message):
+    """Sizes when the cache is opened, checksums when a file is first read; the message names the cache's file."""
+    logits = smooth_logits(8, 12)
+    cache = whole_cache(tmp_path, image, logits)
+    file = cache.path_of(str(image))
+    damage(file, how)
+    again = TeacherCache(cache.folder)
+    with pytest.raises(ValueError, match=f'`teacher.cache`: its file {file} {message}.*cache_teacher.py again'):
+        again.manifest()
+        assert not opened
+        again.read(file)
+    assert not again.is_whole(file)
+    again.write(str(image), CachedMap(logits, False))
+    again.finish(1)
+    assert again.manifest() and again.is_whole(file)
+    np.testing.assert_array_equal(TeacherCache(cache.folder).read(file).logits, logits.astype(np.float16))
+
+
+def test_the_key_is_a_digest_of_the_picture(tmp_path, image):
+    import hashlib
+    assert TeacherCache(tmp_path).path_of(str(image)).stem == hashlib.sha256(image.read_bytes()).hexdigest()
+
+
+def test_no_space_left_leaves_no_half_file(tmp_path, image):
+    """A limit of the size of a file stands for a full disk."""
+    import resource
+    import signal
+    cache = TeacherCache(tmp_path / 'cache')
+    cache.begin(TEACHER)
+    limit, kept = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
+    try:
+        with pytest.raises(OSError, match=f'`teacher.cache`: {cache.path_of(str(image))} could not be written'):
+            cache.write(str(image), CachedMap(smooth_logits(8, 12), False))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, kept)
+    assert not list(cache.logits_folder.iterdir())
+
+
+@pytest.mark.parametrize('by_hand', [False, True])
+def test_wrapped_data_sets_bring_the_logits_along(tmp_path, image, by_hand):
+    """In every pipeline inside, whether or not somebody has put the transforms in."""
+    from mmengine.config import Config
+
+    from mmseg_kd.engine.runner_defaults import use_teacher_cache
+    folder = str(whole_cache(tmp_path, image, smooth_logits(8, 12)).folder)
+    ours = [dict(type=f'mmseg_kd.{name}', cache=[folder]) for name in ('LoadTeacherLogits', 'PackDistillInputs')]
+    plain = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='RandomFlip', prob=.5)]
+    expected = [*plain[:2], ours[0], plain[2], ours[1]]
+    inner = dict(type='CityscapesDataset', pipeline=expected if by_hand else [*plain, dict(type='PackSegInputs')])
+    both = dict(type='ConcatDataset', datasets=[inner, dict(type='RepeatDataset', times=2, dataset=inner)])
+    cfg = Config(dict(model=dict(teacher=dict(cache=folder)), train_dataloader=dict(dataset=both)))
+    use_teacher_cache(cfg)
+    first, second = cfg.train_dataloader.dataset.datasets
+    assert first.pipeline == expected and second.dataset.pipeline == expected

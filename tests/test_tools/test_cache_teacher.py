@@ -1,5 +1,6 @@
 """tools/cache_teacher.py and training from what it leaves."""
 import json
+import shutil
 
 import mmcv
 import numpy as np
@@ -53,6 +54,22 @@ def test_training_needs_no_teacher_and_learns_the_same(cached):
     pair = (torch.tensor(losses(folder / name)) for name in ('without', 'with'))
     torch.testing.assert_close(*pair, rtol=5e-3, atol=0)
     assert len(losses(folder / 'with')) == 3
+
+
+def test_a_damaged_file_is_named_and_made_anew(cached, tmp_path):
+    folder, _ = cached
+    shutil.copytree(folder / 'cache', tmp_path / 'cache')
+    files = sorted((tmp_path / 'cache/logits').iterdir())
+    before = [path.read_bytes() for path in files]
+    content = bytearray(before[0])
+    content[-50] ^= 1
+    for path in files:  # whichever picture comes first
+        path.write_bytes(content)
+    cache = TeacherCache(tmp_path / 'cache')
+    with pytest.raises(ValueError, match=f'its file {files[0]} has another checksum'):
+        cache.read(files[0])
+    command('tools/cache_teacher.py', folder / 'config.py', '--out', tmp_path / 'cache', '--device', 'cpu')
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_a_stale_cache_is_refused(cached):

@@ -4,14 +4,13 @@ Every script under tools/ must have an entry here, so that the next one cannot b
 """
 import ast
 import configparser
-import importlib.metadata
 
 import pytest
 import torch
 from server import Server
 from tiny import ROOT, build, distilled, run_config, segmentor, write_run
 
-from mmseg_kd.__main__ import tool_names
+from mmseg_kd.__main__ import COMMANDS, tool_names
 
 REFUSED = 'holds more than weights'
 #: Tool to its command lines, and what each answers. {checkpoint}, {run} and {stopped} have code.
@@ -24,8 +23,12 @@ READS = {
         (['{distilled}', '--work-dir', '{out}'], REFUSED),
         (['{config}', '--work-dir', '{out}', '--cfg-options', 'model.backbone.init_cfg.type=Pretrained',
           'model.backbone.init_cfg.checkpoint={checkpoint}'], REFUSED)],
+    'distil': [(['--student', '{config}', '--teacher', '{config}', '--teacher-checkpoint', '{checkpoint}',
+                 '--work-dir', '{out}'], REFUSED),
+               (['--student', '{config}', '--teacher', '{program}', '--work-dir', '{out}_2'], 'It was not run')],
     'test': [(['{config}', '{checkpoint}', '--work-dir', '{out}'], REFUSED)],
     'cache_teacher': [(['{distilled}', '--out', '{out}', '--device', 'cpu'], REFUSED)],
+    'pseudo_label': [(['{distilled}', '--out', '{out}', '--device', 'cpu'], REFUSED)],
     'export_student': [(['{config}', '{checkpoint}', '--out', '{out}'], REFUSED)],
     'analysis/compare': [(['a={program}'], 'It was not run')],
     'analysis/draw_predictions': [(['a={run}', '--out', '{out}.png'], REFUSED),
@@ -43,8 +46,8 @@ READS = {
 #: Tools that take no file of somebody else but pictures, or none at all.
 READS_NOTHING = {
     'analysis/dual_head_conflict', 'analysis/walk_segmentors', 'benchmarks/compile_kernels',
-    'benchmarks/distill_statistics', 'benchmarks/grad_align', 'benchmarks/operators', 'benchmarks/processes',
-    'check_dataset', 'dataset_converters/mini_cityscapes', 'torchvision_beside_cpu_torch'}
+    'benchmarks/distill_statistics', 'benchmarks/first_experience', 'benchmarks/grad_align', 'benchmarks/operators',
+    'benchmarks/processes', 'check_dataset', 'dataset_converters/mini_cityscapes', 'torchvision_beside_cpu_torch'}
 #: Arguments by which a tool takes a checkpoint, a config or a work dir.
 TAKES = {'config', 'checkpoint', 'runs', 'rows', 'run', 'work_dir', '--checkpoint', '--config', '--resume',
          '--load-from', '--teacher'}
@@ -59,20 +62,23 @@ def test_every_tool_has_an_entry():
 
 
 def test_there_is_no_other_entry_point():
-    """`python -m mmseg_kd` runs the tools; a console script would need an entry above."""
+    """The one console script runs the tools; another would need an entry above."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    assert not setup.has_section('options.entry_points')
-    assert not list(importlib.metadata.distribution('mmseg_kd').entry_points)
+    scripts = setup['options.entry_points']
+    assert list(scripts) == ['console_scripts'] and scripts['console_scripts'].split() == [
+        'mmseg-kd', '=', 'mmseg_kd.__main__:main']
+    assert {tool for tool, _ in COMMANDS.values() if tool} <= {*READS, *READS_NOTHING}
 
 
 def test_nothing_else_unpickles():
     """Of the functions that can run what a file says, the package and its tools call those in the one door alone."""
     dangerous = {'torch.load', 'pickle.load', 'pickle.loads', 'joblib.load', 'dill.load', 'mmengine.load', 'load_url',
                  'torch.jit.load', 'init_model', 'get_model', 'load_checkpoint', 'load_state_dict_from_url'}
-    # What the export has written just before.
+    # What the export has written just before; and a teacher that is a program, which its user names as one.
     known = {('mmseg_kd/export/student.py', 'init_model'), ('mmseg_kd/export/student.py', 'get_model'),
-             ('mmseg_kd/export/formats.py', 'torch.jit.load'), ('mmseg_kd/safe_load/reading.py', 'torch.load')}
+             ('mmseg_kd/export/formats.py', 'torch.jit.load'),
+             ('mmseg_kd/teachers/exported.py', 'torch.jit.load'), ('mmseg_kd/safe_load/reading.py', 'torch.load')}
     found = set()
     for path in [*(ROOT / 'mmseg_kd').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]:
         for node in ast.walk(ast.parse(path.read_text())):
