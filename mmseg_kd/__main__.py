@@ -63,8 +63,8 @@ def run_tool(name: str, arguments: list[str]) -> None:
     source = path.read_text(encoding='utf-8')
     if any(word in ('-h', '--help') for word in arguments):
         _answer_help(source)
-    elif name in ('train', 'test', 'distil') and 'torch' not in sys.modules and os.environ.get('RANK', '0') == '0':
-        print(f'mmseg-kd {name}: loading torch and mmseg ...', flush=True)
+    elif name in COMMANDS and 'torch' not in sys.modules and os.environ.get('RANK', '0') == '0':
+        print(f'mmseg-kd {name}: loading torch ...', file=sys.stderr, flush=True)
     # As for a script: what lies beside it can be imported, and worker processes find its functions.
     sys.path.insert(0, str(path.parent))
     main_module = ModuleType('__main__')

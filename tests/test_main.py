@@ -19,8 +19,9 @@ def test_a_command_runs_from_anywhere_with_its_arguments():
         assert f'usage: {shown}' in output and '--baseline' in output
     # What a user can mend is said in one line, without the way to it through the code.
     process = command('-m', 'mmseg_kd', 'compare', 'a=nothing', check=False)
-    assert process.returncode == 1 and process.stdout.startswith('ValueError: `work_dir`')
-    assert len(process.stdout.splitlines()) == 1
+    started, *said = process.stdout.splitlines()
+    assert started == 'mmseg-kd compare: loading torch ...'
+    assert process.returncode == 1 and len(said) == 1 and said[0].startswith('ValueError: `work_dir`')
 
 
 def test_a_typo_names_the_nearest_command():

@@ -73,6 +73,13 @@ def build_runner(cfg: Config):
             logger.info(f'{processes}The environment, the whole config and the hooks are in {logger.log_file}')
             return logger
 
+        def dump_config(self):
+            # mmengine writes the whole config by the name of the file that it was read from: over that file, if a user
+            # keeps it in the work dir. vis_data/config.py has the whole one as well.
+            source = self.cfg.filename
+            if source is None or Path(source).resolve() != (Path(self.work_dir) / Path(source).name).resolve():
+                super().dump_config()
+
     QuietRunner.__name__ = QuietRunner.__qualname__ = kind.__name__
     return QuietRunner.from_cfg(cfg)
 

@@ -100,4 +100,9 @@ def test_one_command_distils(teacher, mini_cityscapes, tmp_path):
     log = next((tmp_path / 'dkd').glob('*/*.log'))
     assert str(log) in before
     assert all(text in log.read_text() for text in ('System environment', 'before_run:', "type='mmseg_kd.DKDLoss'"))
+    # What was written is still there, and the same command goes on with it.
+    text = (tmp_path / 'dkd/dkd.py').read_text()
+    assert len(text.splitlines()) < 25 and text.startswith('# Edit this file')
+    assert write_config(DEMO, str(teacher[0]), method='dkd', data=str(mini_cityscapes), iterations=2,
+                        work_dir=str(tmp_path / 'dkd')).read_text() == text
     assert re.search(r'mIoU: \d', after) and (tmp_path / 'dkd/iter_2.pth').is_file()

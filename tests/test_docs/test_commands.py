@@ -44,6 +44,7 @@ RUN_BY = {
 SMALL_STEP = ['--rounds', '2', '--warmup', '1', '--batch-size', '2', '--size', '32', '64']
 #: Benchmarks, and what makes them small.
 BENCHMARKS = {
+    'tools/benchmarks/first_experience.py': ['--first', '2'],
     'tools/benchmarks/distill_statistics.py': ['--interval', '2', *SMALL_STEP],
     'tools/benchmarks/distill_step.py': SMALL_STEP,
     'tools/benchmarks/grad_align.py': SMALL_STEP,

@@ -15,7 +15,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.delenv('MPLBACKEND', raising=False)  # pictures go into the notebook
     notebook = nbformat.read(ROOT / 'docs/tutorial.ipynb', as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']
-    for typed, smaller in (('STEPS = 300', 'STEPS = 2'), ('num_train=128, num_val=40', 'num_train=8, num_val=27')):
+    for typed, smaller in (('STEPS = 300', 'STEPS = 2'), ('num_train=128, num_val=40', 'num_train=24, num_val=27')):
         assert sum(typed in cell.source for cell in code) == 1
         for cell in code:
             cell.source = cell.source.replace(typed, smaller)
