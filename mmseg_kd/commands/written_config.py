@@ -116,6 +116,9 @@ def teacher_settings(teacher: str, checkpoint: str | None = None, trusted: bool 
         ValueError: nothing by that name, no weights for it, or a work dir whose config is more than data.
     """
     more = dict(trusted=True) if trusted else {}
+    if checkpoint is not None and '://' not in checkpoint and not osp.isfile(osp.expanduser(checkpoint)):
+        raise ValueError(f'`--teacher-checkpoint`: expected a file or a URL, got {checkpoint!r} (looked in '
+                         f'{osp.abspath(osp.expanduser(checkpoint))}).')
     path = Path(teacher).expanduser()
     if path.is_dir():
         configs = sorted(path.glob('*/vis_data/config.py'), key=lambda file: file.stat().st_mtime)
@@ -152,6 +155,8 @@ def _absolute(name: str) -> str:
 
 
 def _data_lines(config: Config, root: str) -> list[str]:
+    if not osp.isdir(root):
+        raise ValueError(f'`--data`: expected a folder, got {root}, which does not exist.')
     lines = []
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         dataset = (config.get(loader) or {}).get('dataset')

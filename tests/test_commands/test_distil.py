@@ -26,6 +26,7 @@ def test_what_is_written_is_what_the_zoo_has(method, tmp_path):
 
 
 def test_data_and_length_are_the_users(tmp_path):
+    (tmp_path / 'elsewhere').mkdir()
     path = write_config(DEMO, str(trained(tmp_path)), data=str(tmp_path / 'elsewhere'), iterations=100,
                         work_dir=str(tmp_path / 'kd'))
     cfg, plain = Config.fromfile(path), Config.fromfile(ROOT / 'configs' / DEMO.removeprefix('mmseg_kd::'))
@@ -58,8 +59,11 @@ def trained(folder):
     (dict(student=STUDENT, teacher=str(ROOT / 'configs/demo/fcn_r18-w16-d8_camvid-120x160.py')),
      '`--teacher-checkpoint`: expected the weights of .*, got none'),
     (dict(student=STUDENT, teacher=str(ROOT / 'tests')), '`--teacher`: .* not the work dir of a training run'),
-    (dict(student=STUDENT, teacher='owner/model', teacher_checkpoint='a.pth'),
+    (dict(student=STUDENT, teacher='owner/model', teacher_checkpoint=__file__),
      '`--teacher-checkpoint`: .*Hugging Face'),
+    (dict(student=STUDENT, teacher=TEACHER, teacher_checkpoint='nothing.pth'),
+     "`--teacher-checkpoint`: expected a file or a URL, got 'nothing.pth'"),
+    (dict(student=STUDENT, teacher=TEACHER, data='nowhere'), '`--data`: expected a folder, got .*nowhere'),
     (dict(student=STUDENT, teacher=TEACHER, iterations=0), '`--iterations`: expected at least 1, got 0'),
     (dict(student='mmseg_kd::demo/dkd_pspnet-r18-w32-d8_fcn-r18-w16-d8_mini-cityscapes-64x128.py', teacher=TEACHER),
      '`--student`: .* is distilled already'),
