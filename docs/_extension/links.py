@@ -102,6 +102,10 @@ def read_page(app, page: str, source: list[str]) -> None:
     else:
         # Tables of results are reached from the page that discusses them.
         orphan = '---\norphan: true\n---\n' if page.startswith('results/') else ''
+        if page == 'getting_started' and (repository_address() or '').startswith('https://github.com/'):
+            where = repository_address().replace('https://github.com/', 'https://colab.research.google.com/github/')
+            source[0] = source[0].replace(
+                '](tutorial.ipynb)', f'](tutorial.ipynb) ([open it in Colab]({where}/blob/main/docs/tutorial.ipynb))')
         source[0] = orphan + rewrite(source[0], homes.get(page, f'docs/{page}.md'), page)
 
 

@@ -185,7 +185,9 @@ def _schedule_lines(config: Config, iterations: int) -> list[str]:
         entry.update({key: round(entry[key] * iterations / old) for key in ('begin', 'end') if key in entry})
     interval = max(1, min(iterations, config.train_cfg.get('val_interval', old)))
     lines = [f'train_cfg = dict(max_iters={iterations}, val_interval={interval})',
-             f'default_hooks = dict(checkpoint=dict(interval={interval}))']
+             # A short run is logged ten times, too.
+             f'default_hooks = dict(checkpoint=dict(interval={interval}), '
+             f'logger=dict(interval={max(1, min(50, iterations // 10))}))']
     if schedulers:
         lines.append(f'param_scheduler = {_written(schedulers, len("param_scheduler = "))}')
     return lines

@@ -33,6 +33,7 @@ def test_data_and_length_are_the_users(tmp_path):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert cfg[loader].dataset.data_root == str(tmp_path / 'elsewhere')
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 100
+    assert cfg.default_hooks.logger.interval == 10 and cfg.default_hooks.checkpoint.interval == 100
     assert cfg.param_scheduler[-1].power == plain.param_scheduler[-1].power
     assert cfg.model.teacher.checkpoint == str(tmp_path / 'teacher/iter_7.pth')
     # Written again it is the same; anything else is not written over it.
