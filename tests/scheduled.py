@@ -11,9 +11,9 @@ def model(schedule, **loss):
     return distilled(segmentor(), segmentor(16, 'PSPHead'), distill=dict(kd=term))
 
 
-def run(data_root, work_dir, schedule, max_iters, resume=False, **settings):
+def run(data_root, work_dir, schedule, max_iters, resume=False, hooks=(), **settings):
     config = run_config(model(schedule), data_root, max_iters=max_iters, work_dir=str(work_dir), resume=resume,
-                        custom_hooks=[dict(type='mmseg_kd.ExactResumeHook')],
+                        custom_hooks=[dict(type='mmseg_kd.ExactResumeHook'), *hooks],
                         experiment_name=f'{work_dir}{max_iters}{resume}',
                         visualizer=dict(type='Visualizer', name=f'{work_dir}{max_iters}{resume}',
                                         vis_backends=[dict(type='LocalVisBackend')]), **settings)

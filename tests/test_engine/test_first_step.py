@@ -49,12 +49,12 @@ def test_compilation_is_said_and_does_not_count(run, caplog):
             assert caplog.text.count('Compiling the losses for this CPU') == 1
             with event.trigger_event('numba:compile'):  # one leads to another
                 held = np.ones(40_000_000)  # 305 MiB
-                time.sleep(2.)
+                time.sleep(4.)
             del held
 
     before = _peak_resident()
     seconds, remaining = step(runner, hooks, compiles)
-    assert 0.1 <= seconds < 1.5 and remaining == pytest.approx(10 * seconds)
+    assert 0.1 <= seconds < 3.5 and remaining == pytest.approx(10 * seconds)
     assert 'The first step begins' in caplog.text and 'Compiled in ' in caplog.text
     assert runner.message_hub.get_scalar('train/memory').current() < before + 150
     # A step that compiles nothing is timed as it is, and the first one says nothing about the time that remains.
