@@ -145,3 +145,11 @@ def test_mmpretrain_imports_beside_transformers_5():
     without = code.replace('import mmseg_kd, ', 'import ')
     assert 'NoneType takes no arguments' in subprocess.run(
         [sys.executable, '-c', without], cwd=ROOT, text=True, capture_output=True).stderr
+
+
+def test_the_distilled_segmentors_are_found_in_their_room_as_well():
+    """Pure-Python configs name the class from there."""
+    from mmseg_kd.distillers import DistilledCascadeEncoderDecoder, DistilledEncoderDecoder
+    from mmseg_kd.registry import MODELS
+    assert MODELS.get('DistilledEncoderDecoder') is DistilledEncoderDecoder
+    assert MODELS.get('DistilledCascadeEncoderDecoder') is DistilledCascadeEncoderDecoder
