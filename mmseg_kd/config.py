@@ -9,10 +9,10 @@ from mmengine.utils import is_installed
 
 from .config_names import name_types, type_name
 
-__all__ = ['plain_settings', 'read_config', 'student_config']
+__all__ = ['DISTILLATION_KEYS', 'plain_settings', 'read_config', 'student_config']
 
-# What a distilled model adds to its student's arguments.
-_DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head', 'upsample_in_loss')
+#: What a distilled model adds to its student's arguments.
+DISTILLATION_KEYS = ('teacher', 'distill', 'dual_head', 'upsample_in_loss')
 
 
 def read_config(config: str | dict | Config, setting: str = 'teacher.config') -> Config:
@@ -36,6 +36,12 @@ def read_config(config: str | dict | Config, setting: str = 'teacher.config') ->
         raise ValueError(f'`{setting}`: expected a path, a "package::name", a dict or a Config, got '
                          f'{type(config).__name__}.')
     name_types(config._cfg_dict)
+    data = config.get('data')
+    if isinstance(data, dict) and not {'train', 'val', 'test'}.isdisjoint(data) and 'train_dataloader' not in config:
+        raise ValueError(f'`{setting}`: this is a config of mmsegmentation 0.x (or of another library of that time): '
+                         'it has `data`, where 1.x has `train_dataloader`. The configs of 1.x have the same names: '
+                         "'mmseg::<folder>/<name>.py'. How to write one anew: "
+                         'https://mmsegmentation.readthedocs.io/en/latest/migration/')
     if not isinstance(config.get('model'), dict):
         raise ValueError(f'`{setting}`: expected a config with the key `model`, got the keys {sorted(config.keys())}.')
     return config
@@ -88,7 +94,7 @@ def student_config(model: dict) -> dict:
     if not name.startswith('Distilled') or '.' in name:
         return model
     model['type'] = name[len('Distilled'):]
-    for key in _DISTILLATION_KEYS:
+    for key in DISTILLATION_KEYS:
         model.pop(key, None)
     return model
 

@@ -9,7 +9,7 @@ from tiny import ROOT
 
 PACKAGE = ROOT / 'mmseg_kd'
 MAY_IMPORT = {
-    'commands': {'datasets', 'engine', 'evaluation', 'teachers'},
+    'commands': {'datasets', 'distillers', 'engine', 'evaluation', 'teachers'},
     'functional': set(),
     'losses': {'functional'},
     'teachers': {'functional'},

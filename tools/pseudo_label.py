@@ -19,6 +19,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.config import read_config
+from mmseg_kd.config_names import type_name
 from mmseg_kd.datasets.label_maps import LabelMapFolder
 from mmseg_kd.datasets.teacher_cache import checkpoint_digest
 from mmseg_kd.datasets.unlabelled import pictures_of, pipeline_of
@@ -47,7 +48,7 @@ def pictures(cfg: Config, folder: str | None):
     if folder:
         settings = dict(type='mmseg_kd.UnlabelledDataset', data_root=folder, pipeline=pipeline)
     else:
-        pipeline = [each for each in pipeline if 'Annotation' not in each['type']]
+        pipeline = [each for each in pipeline if 'Annotation' not in type_name(each)]
         settings = pictures_of(training, pipeline)
     dataset = DATASETS.build(settings)
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
@@ -57,10 +58,10 @@ def pictures(cfg: Config, folder: str | None):
 def name_of(path: str, folder: str, dataset: dict) -> str:
     """Name of the label map of a picture: the data set's own endings, or just .png."""
     name = osp.relpath(path, folder)
-    ending = dataset.get('img_suffix', '_leftImg8bit.png' if dataset.get('type') == 'CityscapesDataset' else '.jpg')
+    ending = dataset.get('img_suffix', '_leftImg8bit.png' if type_name(dataset) == 'CityscapesDataset' else '.jpg')
     if name.endswith(ending):
         return name[:-len(ending)] + dataset.get(
-            'seg_map_suffix', '_gtFine_labelTrainIds.png' if dataset.get('type') == 'CityscapesDataset' else '.png')
+            'seg_map_suffix', '_gtFine_labelTrainIds.png' if type_name(dataset) == 'CityscapesDataset' else '.png')
     return f'{osp.splitext(name)[0]}.png'
 
 

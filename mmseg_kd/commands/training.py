@@ -4,6 +4,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from mmseg_kd.datasets.mixed_batches import check_mixed_batches
+from mmseg_kd.distillers.check import check_names_in_config
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.data_check import refuse_empty_splits
 from mmseg_kd.engine.resume import choose_checkpoint
@@ -29,6 +30,7 @@ def train(cfg: Config) -> Runner:
         ValueError: a setting that cannot be; before anything is built, where that is possible.
     """
     without_noise()
+    check_names_in_config(cfg)
     _name_the_visualizer(cfg)
     check_mixed_batches(cfg)
     added = add_training_hooks(cfg)

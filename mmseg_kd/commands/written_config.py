@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmseg_kd.config import read_config
+from mmseg_kd.config_names import type_name
 from mmseg_kd.safe_load import load_config_without_code
 
 from . import METHODS
@@ -76,7 +77,7 @@ def config_text(student: str, teacher: dict, method: str = 'kd', data: str | Non
         ValueError: a student that cannot be distilled, an unknown method, iterations for a config of epochs.
     """
     config = read_config(student, '--student')
-    kind = config.model.get('type', '').rpartition('.')[2]
+    kind = type_name(config.model)
     if kind.startswith('Distilled'):
         raise ValueError(f'`--student`: {student} is distilled already. Train it as it is: mmseg-kd train {student}')
     if kind not in _MODELS:

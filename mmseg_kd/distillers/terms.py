@@ -1,9 +1,12 @@
 """The distillation terms that a config names."""
+import difflib
 import math
 from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
+from mmseg_kd import losses
+from mmseg_kd.config_names import type_name
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.registry import MODELS
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
@@ -11,7 +14,7 @@ from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 from .adapters import check_adapter
 from .schedule import Schedule, read_schedule
 
-__all__ = ['DistillTerm', 'build_terms']
+__all__ = ['DistillTerm', 'build_loss', 'build_terms', 'taps_of']
 
 _SETTINGS = ('loss', 'on', 'weight', 'adapter', 'schedule')
 #: What a term of a model with dense logits may say as well, and the values; the first is the default.
@@ -161,12 +164,12 @@ def _build_term(name: str, settings: dict, ignore_index: int | None, weights: Co
     for key, value in chosen.items():
         if value not in _CHOICES[key]:
             raise ValueError(f'`{where}.{key}`: expected one of {list(_CHOICES[key])}, got {value!r}.')
-    loss = given if is_built else MODELS.build(given)
+    loss = given if is_built else build_loss(given, f'{where}.loss')
     if (is_built or 'ignore_index' not in given) and hasattr(loss, 'ignore_index'):
         loss.ignore_index = ignore_index
     own = getattr(loss, 'ignore_index', ignore_index)
     schedule = read_schedule(settings.get('schedule'), where)
-    term = DistillTerm(name, loss, *_taps(settings.get('on', LOGITS), where), schedule, settings.get('adapter'),
+    term = DistillTerm(name, loss, *taps_of(settings.get('on', LOGITS), where), schedule, settings.get('adapter'),
                        settings.get('weight'), **chosen, ignore_index=own, void=ignore_index if own is None else own)
     if term.positions != 'labelled' and isinstance(loss, DistillationLoss):
         # Every target is a class then, and what counts is told by weights.
@@ -208,7 +211,35 @@ def _check_choices(term: DistillTerm, where: str) -> None:
                          'weights. Remove it, or give a threshold.')
 
 
-def _taps(on, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def build_loss(settings: dict, where: str) -> nn.Module:
+    """Build the loss of a term.
+
+    Args:
+        settings: The loss's ``type`` and arguments.
+        where: Name of the setting, like ``distill.kd.loss``, for messages.
+
+    Raises:
+        ValueError: there is no such loss, or it refuses an argument; the message names the setting.
+    """
+    kind = settings.get('type')
+    name = type_name(settings)
+    if isinstance(kind, str) and kind.startswith('mmseg_kd.') and name not in losses.__all__:
+        known = [each for each in losses.__all__ if each.endswith('Loss') and each != DistillationLoss.__name__]
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        raise ValueError(f'`{where}.type`: there is no loss {kind!r}'
+                         f'{f"; did you mean mmseg_kd.{near[0]}?" if near else "."} There are: {", ".join(known)}.')
+    try:
+        return MODELS.build(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'`{where}`: {error.args[0] if error.args else error}') from error
+
+
+def taps_of(on, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a term's ``on`` reads of the student and of a teacher.
+
+    Raises:
+        ValueError: it is of none of the forms that there are.
+    """
     # Only the student has a second classifier; it learns the teacher's only logits.
     if isinstance(on, str):
         pair = (on, LOGITS if on == AUX_LOGITS else on)

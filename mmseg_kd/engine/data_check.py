@@ -36,7 +36,8 @@ def refuse_empty_splits(cfg: Config) -> None:
         folder = osp.join(dataset.get('data_root') or '', folder)
         suffix = dataset.get('img_suffix', '_leftImg8bit.png' if type_name(dataset) == 'CityscapesDataset' else '')
         if not any(name.endswith(suffix) for _, _, names in os.walk(folder, followlinks=True) for name in names):
-            what = f'holds no file *{suffix}' if osp.isdir(folder) else 'does not exist'
+            what = f'holds no file *{suffix}' if osp.isdir(folder) else 'does not exist' + (
+                '' if osp.isabs(folder) else f' ({folder} was looked up in {os.getcwd()})')
             raise ValueError(f'`{setting}.dataset`: the split is empty, its folder {osp.abspath(folder)} {what}; '
                              'correct data_root, data_prefix or img_suffix.')
 

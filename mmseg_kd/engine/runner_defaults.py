@@ -127,6 +127,10 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+        if torch.distributed.get_rank() == 0:
+            print_log(f'There is no GPU: {torch.distributed.get_world_size()} processes train on the CPU and exchange '
+                      'gradients through gloo. With GPUs the same command takes one for each process.',
+                      logger='current')
         atexit.register(_leave_process_group)
     wrappers = {
         'ResumableFSDPStrategy': dict(
