@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-__all__ = ['PairCheck', 'check_pair', 'open_picture', 'printable']
+__all__ = ['PairCheck', 'check_pair', 'label_problems', 'open_picture', 'printable']
 
 
 def printable(path: str) -> str:
@@ -80,15 +80,25 @@ def check_pair(image_path: str, label_path: str | None, num_classes: int | None 
                               f'{found.size[1]}')
     counts = np.bincount(np.asarray(label).reshape(-1), minlength=256)
     found.labels = Counter({int(value): int(counts[value]) for value in counts.nonzero()[0]})
-    outside = [] if num_classes is None else [
-        value for value in found.labels if value >= num_classes and value != ignore_index]
-    if outside:
-        pixels = sum(found.labels[value] for value in outside)
-        found.problems.append(
-            f'{printable(label_path)}: {pixels} pixels have labels outside 0 .. {num_classes - 1} and {ignore_index}: '
-            f'{outside[:8]}{" ..." if len(outside) > 8 else ""}' + (
-                ' (label ids instead of train ids? csCreateTrainIdLabelImgs of cityscapesscripts converts them)'
-                if max(outside) <= 33 else ''))
-    elif set(found.labels) == {ignore_index}:
-        found.problems.append(f'{printable(label_path)}: every pixel is ignored ({ignore_index})')
+    found.problems += label_problems(label_path, found.labels, num_classes, ignore_index)
     return found
+
+
+def label_problems(path: str, labels: Counter, num_classes: int | None, ignore_index: int) -> list[str]:
+    """What is wrong with the labels of one map: some outside of the classes, or nothing but ignored pixels.
+
+    Args:
+        path: The file that they are from, for the messages.
+        labels: Pixels of each label.
+        num_classes: Labels must be 0 .. num_classes - 1 or ``ignore_index``; None: any label may be.
+        ignore_index: The label of pixels that do not count.
+    """
+    outside = [] if num_classes is None else [
+        value for value in labels if not 0 <= value < num_classes and value != ignore_index]
+    if outside:
+        pixels = sum(labels[value] for value in outside)
+        return [f'{printable(path)}: {pixels} pixels have labels outside 0 .. {num_classes - 1} and {ignore_index}: '
+                f'{outside[:8]}{" ..." if len(outside) > 8 else ""}' + (
+                    ' (label ids instead of train ids? csCreateTrainIdLabelImgs of cityscapesscripts converts them)'
+                    if max(outside) <= 33 else '')]
+    return [f'{printable(path)}: every pixel is ignored ({ignore_index})'] if set(labels) == {ignore_index} else []

@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmseg_kd.config_names import type_name
-from mmseg_kd.datasets.file_checks import check_pair, open_picture
+from mmseg_kd.datasets.file_checks import open_picture
 from mmseg_kd.registry import HOOKS
 
 from .exact_resume import seeded
@@ -46,8 +46,9 @@ def refuse_empty_splits(cfg: Config) -> None:
 class DataCheckHook(Hook):
     """Check the first pictures of each split when training starts: as files, and as the pipeline delivers them.
 
-    Of segmentation data sets: files that are cut off (which OpenCV reads without a word), of a wrong mode, a label map
-    of another size, labels outside the classes. Random numbers are left as they were. The whole data set is checked by
+    Of segmentation data sets: files that are cut off (which OpenCV reads without a word), a label map of another size,
+    and what the pipeline delivers: no label for each pixel, labels outside the classes. Which bands, bits or palette a
+    file has is the affair of the pipeline. Random numbers are left as they were. The whole data set is checked by
     ``tools/check_dataset.py``. ``tools/train.py`` adds this hook to every run; ``--cfg-options data_check=False``
     leaves it out.
 
@@ -97,25 +98,33 @@ def _check_sample(setting: str, dataset: BaseDataset, index: int) -> None:
             open_picture(files[0])
         except ValueError as error:
             raise ValueError(f'`{setting}.dataset.unlabelled`: {error}') from error
+    bands = ''
     if all(isinstance(path, str) and '://' not in path and path.lower().endswith(_PICTURES) for path in files):
         if not osp.isfile(files[1]):
             raise ValueError(f'`{setting}.dataset`: {files[0]} has no label map, expected {files[1]}.')
-        problems = check_pair(*files).problems
-        # Greyscale pictures are read as colour ones; a map without any label is unlucky, not wrong.
-        problems = [text for text in problems if 'mode L,' not in text and 'every pixel is ignored' not in text]
-        if problems:
-            raise ValueError(f'`{setting}.dataset`: ' + '; '.join(problems))
+        try:
+            image, label = map(open_picture, files)
+        except ValueError as error:
+            raise ValueError(f'`{setting}.dataset`: {error}') from error
+        if image.size != label.size:
+            raise ValueError(f'`{setting}.dataset`: {files[1]}: is {label.height}x{label.width}, its picture '
+                             f'{image.height}x{image.width}')
+        # What the pipeline makes of several bands is its own affair, but one label must come out for each pixel.
+        bands = f' The file has the mode {label.mode}, expected one channel.' if len(label.getbands()) > 1 else ''
     try:
         sample = dataset[index]
     except Exception as error:
         if str(error).startswith('`teacher.cache`'):
             raise  # it names the cache's file; the picture is not at fault
         raise ValueError(f'`{setting}.dataset.pipeline`: {files[0]} with {files[1]} cannot be loaded: '
-                         f'{type(error).__name__}: {error}') from error
+                         f'{type(error).__name__}: {error}{bands}') from error
     label = getattr(sample.get('data_samples'), 'gt_sem_seg', None)
     if label is None:
         return
     label, image = label.data, sample['inputs']
+    if label.dim() != 3 or len(label) != 1:
+        raise ValueError(f'`{setting}.dataset`: {files[1]} comes out of the pipeline as {tuple(label.shape)}, expected '
+                         f'one label for each pixel, (1, height, width).{bands}')
     # A validation pipeline resizes the picture and leaves the labels.
     if setting == 'train_dataloader' and label.shape[-2:] != image.shape[-2:]:
         raise ValueError(f'`{setting}.dataset.pipeline`: {files[0]} comes out as {tuple(image.shape)}, its labels as '

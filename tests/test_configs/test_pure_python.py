@@ -94,6 +94,11 @@ def test_all_who_look_at_types_see_them(configs):
     assert steps[-1] == 'PackDistillInputs'
 
 
+def test_classes_are_found_where_a_pure_python_config_imports_them():
+    for room in ('mmseg_kd', 'mmseg_kd.distillers', 'mmseg_kd.distillers.segmentation'):
+        assert import_module(room).DistilledEncoderDecoder.__name__ == 'DistilledEncoderDecoder'
+
+
 def test_what_a_type_means():
     class CheckpointHook:
         pass

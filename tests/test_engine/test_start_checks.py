@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
+from PIL import Image
 from tiny import ROOT, build, command, distilled, run_config, segmentor
 from torch import nn
 
@@ -59,6 +60,46 @@ def test_the_first_unlabelled_pictures(mini_cityscapes, tmp_path):
         unlabelled=dict(data_root=str(tmp_path / 'more')))
     with pytest.raises(ValueError, match=r'`train_dataloader.dataset.unlabelled`: .*cut.png: cannot be read'):
         Runner.from_cfg(config).train()
+
+
+def resaved(root, copy, change, ending='.png'):
+    """A copy of a tree whose pictures were changed and saved anew."""
+    shutil.copytree(root, copy)
+    for path in sorted((copy / 'leftImg8bit').rglob('*.png')):
+        picture = change(Image.open(path))
+        path.unlink()
+        picture.save(path.with_suffix(ending))
+    return copy
+
+
+def test_bands_and_bits_are_the_pipelines_affair(mini_cityscapes, tmp_path):
+    """RGBA read as colour trains to the bits of RGB; four bands, 16 bits and TIFF train where they are loaded so."""
+    def opaque(picture):
+        return Image.merge('RGBA', (*picture.split(), Image.new('L', picture.size, 255)))
+
+    def train(root, name, model=None, ending='.png', **loading):
+        runner = runner_for(root, tmp_path / name, 'DataCheckHook', 'ExactResumeHook', model=model)
+        for loader in (runner._train_dataloader, runner._val_dataloader):
+            loader['dataset']['pipeline'][0].update(loading)
+            loader['dataset']['img_suffix'] = f'_leftImg8bit{ending}'
+        return runner.train().state_dict()
+    rgba = resaved(mini_cityscapes, tmp_path / 'rgba', opaque)
+    expected, got = train(mini_cityscapes, 'rgb'), train(rgba, 'colour')
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+    four = segmentor(4)
+    four['backbone']['in_channels'] = 4
+    four['data_preprocessor'] |= dict(mean=[127.], std=[64.], bgr_to_rgb=False)
+    config = run_config(four, rgba)
+    assert config.train_dataloader.dataset.pipeline[-2].type == 'PhotoMetricDistortion'  # which wants three
+    del config.train_dataloader.dataset.pipeline[-2]
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.pipeline[0].color_type = 'unchanged'
+    runner = runner_for(rgba, tmp_path / 'four', 'DataCheckHook', model=four, train_dataloader=config.train_dataloader,
+                        val_dataloader=config.val_dataloader)
+    assert runner.train().state_dict()['backbone.stem.0.weight'].shape[1] == 4
+    deep = resaved(mini_cityscapes, tmp_path / 'deep', lambda picture: Image.fromarray(
+        np.asarray(picture.convert('L')).astype(np.uint16) * 257), '.tif')
+    assert all(value.isfinite().all() for value in train(deep, 'tif', ending='.tif').values())
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
