@@ -12,10 +12,12 @@ from mmseg_kd.config_names import type_name
 from mmseg_kd.registry import MODELS, class_named
 from mmseg_kd.taps import check_tap, is_module
 
+from .base import Distilled
 from .terms import build_loss, taps_of
 
 __all__ = ['check_names_in_config']
 
+_LIBRARIES = ('mmengine', 'mmseg', 'mmpretrain', 'mmdet', 'mmseg_kd')
 _MODELS = ('DistilledEncoderDecoder', 'DistilledCascadeEncoderDecoder', 'DistilledImageClassifier',
            'DistilledSingleStageDetector', 'DistilledTwoStageDetector')
 
@@ -32,11 +34,15 @@ def check_names_in_config(cfg: Config) -> None:
     """
     model = cfg.model
     kind = type_name(model)
-    if str(model.get('type')).startswith('mmseg_kd.') and kind.startswith('Dis') and kind not in _MODELS:
+    scope = cfg.get('default_scope') or 'mmseg'
+    built = class_named(kind) if kind in _MODELS else _registered(model.type, scope)
+    if built is None and str(model.type).startswith('mmseg_kd.') and kind.startswith('Dis'):
         raise ValueError(f'`model.type`: there is no mmseg_kd.{kind}{_nearest(kind, _MODELS)}. There are: '
                          f'{", ".join(_MODELS)}.')
-    if kind not in _MODELS:
-        wrong = [key for key in model if key in ('distill', 'teacher')]
+    if built is None or not issubclass(built, Distilled):
+        # Somebody's own class may have settings of these names.
+        ours = built is None or built.__module__.split('.')[0] in _LIBRARIES
+        wrong = [key for key in model if ours and key in ('distill', 'teacher')]
         if wrong:
             raise ValueError(f'`model.{wrong[0]}`: {kind} is not distilled; set model.type to one of '
                              f'{", ".join(f"mmseg_kd.{name}" for name in _MODELS)}.')
@@ -48,7 +54,6 @@ def check_names_in_config(cfg: Config) -> None:
                              f'adds to a model: {", ".join(DISTILLATION_KEYS)}.')
     terms = model.get('distill')
     terms = {name: term for name, term in terms.items() if isinstance(term, dict)} if isinstance(terms, dict) else {}
-    scope = cfg.get('default_scope') or 'mmseg'
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         for name, term in terms.items():
             if isinstance(term.get('loss'), dict):
@@ -57,10 +62,15 @@ def check_names_in_config(cfg: Config) -> None:
                                    if is_module(tap)] for name, term in terms.items()}
     student = _bare_student(cfg, scope) if any(taps.values()) else None
     if student is not None:
-        answers = class_named(kind).answers
         for setting, each in taps.items():
             for tap in each:
-                check_tap(student, tap, setting, 'student', answers)
+                check_tap(student, tap, setting, 'student', built.answers)
+
+
+def _registered(kind: str | type, scope: str) -> type | None:
+    with MODELS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(kind) if isinstance(kind, str) else kind
+    return found if isinstance(found, type) else None
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -223,7 +223,7 @@ def build_loss(settings: dict, where: str) -> nn.Module:
     """
     kind = settings.get('type')
     name = type_name(settings)
-    if isinstance(kind, str) and kind.startswith('mmseg_kd.') and name not in losses.__all__:
+    if isinstance(kind, str) and kind.startswith('mmseg_kd.') and MODELS.get(kind) is None:
         known = [each for each in losses.__all__ if each.endswith('Loss') and each != DistillationLoss.__name__]
         near = difflib.get_close_matches(name, known, 1, 0.5)
         raise ValueError(f'`{where}.type`: there is no loss {kind!r}'

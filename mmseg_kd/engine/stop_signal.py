@@ -2,7 +2,7 @@
 import logging
 import os
 import signal
-import time
+import threading
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -85,25 +85,24 @@ class StopSignalHook(Hook):
 
 
 class _Shielded:
-    """A loader worker's start, after which a signal to its process group does not end it.
+    """A loader worker's start, after which only its main process can end it by a signal.
 
-    The main process ends its workers itself; with a signal only if they hang for seconds, so a second one counts.
+    That is told by the sender, which Linux gives with a signal; on other systems a worker is not shielded.
     """
-
-    _SECONDS = 2.
 
     def __init__(self, init_fn=None):
         self.init_fn = init_fn
-        self._first: float | None = None
 
     def __call__(self, worker_id: int) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, self._outlive)
+        if hasattr(signal, 'sigwaitinfo'):
+            # Blocked here, and so in each thread that the worker begins from now on; the thread takes them one by one.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
         if self.init_fn is not None:
             self.init_fn(worker_id)
 
-    def _outlive(self, number, frame) -> None:
-        now = time.monotonic()
-        if self._first is not None and now - self._first > self._SECONDS:
-            os._exit(128 + number)
-        self._first = self._first or now
+
+def _obey(main_process: int) -> None:
+    while signal.sigwaitinfo(_SIGNALS).si_pid != main_process:
+        pass
+    os._exit(0)  # torch takes any other status for a worker that failed

@@ -3,10 +3,15 @@ import re
 
 import pytest
 from mmengine.config import Config
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS as MMSEG_MODELS
 from tiny import command, distilled, run_config, segmentor
 
 from mmseg_kd.config import read_config
+from mmseg_kd.distillers import DistilledEncoderDecoder
 from mmseg_kd.distillers.check import check_names_in_config
+from mmseg_kd.losses import KDLoss
+from mmseg_kd.registry import MODELS
 
 
 def config(**changes):
@@ -40,6 +45,26 @@ def test_losses_of_other_libraries_are_found_as_in_a_run():
     check_names_in_config(config(**{'model.distill.kd.loss.type': 'mmseg.DiceLoss'}))
     # Without a scope it is the config's own library's.
     check_names_in_config(config(**{'model.distill.kd.loss.type': 'DiceLoss'}))
+
+
+def test_own_classes_pass():
+    """Those that are registered here and in mmseg's registry, distilled or not; what they say of themselves counts."""
+    names = ['mmseg_kd.OwnLoss', 'mmseg_kd.DistilledOwn', 'OwnDistilled', 'OwnMeanTeacher']
+    for name in names:
+        registry = MODELS if name.startswith('mmseg_kd.') else MMSEG_MODELS
+        base = KDLoss if 'Loss' in name else DistilledEncoderDecoder if 'Distilled' in name else EncoderDecoder
+        registry.register_module(name=name.rpartition('.')[2], module=type('Own', (base, ), dict(__module__='own')))
+    try:
+        check_names_in_config(config(**{'model.distill.kd.loss.type': names[0]}))
+        for name in names[1:3]:
+            check_names_in_config(config(**{'model.type': name}))
+            with pytest.raises(ValueError, match='did you mean `model.dual_head`'):
+                check_names_in_config(config(**{'model.type': name, 'model.dual_heads': {}}))
+        check_names_in_config(config(**{'model.type': names[3], 'model.dual_heads': {}}))
+    finally:
+        for registry in (MODELS, MMSEG_MODELS):
+            for name in names:
+                registry._module_dict.pop(name.rpartition('.')[2], None)
 
 
 def test_the_command_line_says_it_in_a_line(tmp_path):

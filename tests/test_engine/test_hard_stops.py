@@ -1,11 +1,18 @@
 """A run survives SIGKILL at any moment, ends in order on SIGTERM and SIGINT, and loses nothing to a full disk."""
 import json
+import os
+import signal
+import subprocess
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from test_exact_resume import same
 from tiny import ROOT, command, run_config, segmentor
+
+from mmseg_kd.engine.stop_signal import StopSignalHook
 
 ITERATIONS = 50
 
@@ -76,6 +83,34 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(runs, name, stat
     assert f"{name.upper()}: stopped after iteration {seen[name]['iteration']}; checkpoint: " in (
         folder / f'{name}.log').read_text()
     assert same(end(folder / name), end(folder / 'straight'))
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return index
+
+
+def test_a_loader_worker_ends_by_its_main_process_only():
+    """Which sends one signal at its own exit and then waits without end; schedulers signal every process of a run."""
+    loader = torch.utils.data.DataLoader(Numbers(), num_workers=2, persistent_workers=True)
+    hook = StopSignalHook()
+    hook.before_train(SimpleNamespace(train_loop=SimpleNamespace(dataloader=loader), val_loop=None))
+    hook.after_train(None)
+    batches = iter(loader)
+    next(batches)
+    workers = batches._workers
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        subprocess.run(['kill', f'-{number.value}', *(str(worker.pid) for worker in workers)], check=True)
+    time.sleep(0.5)
+    assert all(worker.is_alive() for worker in workers)
+    assert sorted(int(batch) for batch in batches) == list(range(1, 8))
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(timeout=5)
+        assert worker.exitcode == 0
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(runs):
