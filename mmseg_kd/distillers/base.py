@@ -12,7 +12,8 @@ from mmseg_kd.functional.evaluate import joined_batch
 from mmseg_kd.step_loss import Objectives, StepLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, ModuleCalls, check_tap, is_module, module_calls, read_tap, tapped_modules
 from mmseg_kd.teachers import Host, Teacher, build_teachers
-from mmseg_kd.teachers.class_names import check_names
+from mmseg_kd.teachers.class_map import ClassMap
+from mmseg_kd.teachers.class_names import check_names, match_names
 from mmseg_kd.teachers.ema import EmaTeacher
 
 from .channels import fit_features
@@ -46,6 +47,8 @@ class Distilling:
     answers: tuple[str, ...] = (LOGITS, )
     #: What a term's ``weight`` may be.
     weights: tuple[str, ...] = ()
+    #: Whether a teacher's classes can be mapped to the student's, by ``teacher.class_map`` or equal names.
+    maps_classes: bool = True
     #: Whether the logits are maps, of which a term may choose the positions.
     dense: bool = False
 
@@ -283,14 +286,18 @@ class Distilled(Distilling):
         return self
 
     def check_class_names(self, names: Sequence[str] | None) -> None:
-        """Refuse teachers whose logits are read and stand for other classes than these of the student's data set; tell
-        the names to class maps.
+        """Map the classes of teachers whose logits are read to these of the student's data set by their names, tell
+        the names to the maps that there are, and refuse teachers that know others.
 
         Raises:
             ValueError: as :func:`~check_names`, or a class map names a class that the student has not.
         """
         if any(term.reads_logits for term in self.terms.values()):
             for teacher in self.teachers:
+                if teacher.class_map is None and self.maps_classes:
+                    found = match_names(names, teacher.classes)
+                    if found is not None:
+                        teacher.class_map = ClassMap(found, teacher.classes, teacher.num_classes, len(names))
                 if teacher.class_map is not None:
                     teacher.class_map.tell_names(names)
                 else:

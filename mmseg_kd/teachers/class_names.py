@@ -8,12 +8,14 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmseg_kd.config import read_config
+from mmseg_kd.config_names import type_name
+from mmseg_kd.registry import class_named
 from mmseg_kd.taps import is_module
 
 from .class_map import ClassMap, map_of_equal_names, plain_name
 
-__all__ = ['check_config', 'check_names', 'metainfo_in_checkpoint', 'metainfo_in_config', 'names_in_checkpoint',
-           'names_in_config', 'names_in_folder', 'names_of_labels']
+__all__ = ['check_config', 'check_names', 'match_names', 'metainfo_in_checkpoint', 'metainfo_in_config',
+           'names_in_checkpoint', 'names_in_config', 'names_in_folder', 'names_of_labels']
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -122,6 +124,21 @@ def check_names(student: Sequence[str] | None, teacher: Sequence[str] | None) ->
         'are the same classes by other names, train with --cfg-options class_check=False.')
 
 
+def match_names(student: Sequence[str] | None, teacher: Sequence[str] | None) -> dict[str, list[str]] | None:
+    """The ``class_map`` of equal names for a teacher that knows all classes of the student, in another order or beside
+    others; None where there is nothing to map, because the names are the same or not known.
+
+    Raises:
+        ValueError: the teacher lacks a name of the student's; as :func:`check_names`.
+    """
+    if not student or not teacher or _same(student, teacher):
+        return None
+    found = map_of_equal_names(student, teacher)
+    if not all(found.values()):
+        check_names(student, teacher)
+    return found
+
+
 def _same(student: Sequence[str], teacher: Sequence[str]) -> bool:
     return list(map(plain_name, student)) == list(map(plain_name, teacher))
 
@@ -143,8 +160,8 @@ def names_of_teacher(settings: dict, scope: str) -> tuple[str, ...] | None:
 def check_config(cfg: Config, scope: str = 'mmseg') -> None:
     """Compare the classes of a distilled config's data set with those of its teachers, before any is built.
 
-    Where a teacher without ``class_map`` knows all classes of the student by name, and others as well, it gets the map
-    of equal names.
+    A teacher without ``class_map`` that knows all classes of the student by name, in another order or beside others,
+    gets the map of equal names. Detectors have no such maps.
 
     Raises:
         ValueError: as :func:`check_names`.
@@ -156,6 +173,7 @@ def check_config(cfg: Config, scope: str = 'mmseg') -> None:
         return
     teachers = model.get('teacher')
     student = names_in_config(cfg, scope)
+    maps = getattr(class_named(type_name(model)), 'maps_classes', True)
     for teacher in teachers if isinstance(teachers, (list, tuple)) else [teachers]:
         if not isinstance(teacher, dict) or student is None:
             continue
@@ -163,13 +181,10 @@ def check_config(cfg: Config, scope: str = 'mmseg') -> None:
         if teacher.get('class_map') is not None:
             if names is not None:
                 ClassMap(teacher['class_map'], names, len(names)).tell_names(student)
-        elif names is not None and len(names) > len(student):
-            found = map_of_equal_names(student, names)
-            if not all(found.values()):
-                check_names(student, names)
-            teacher['class_map'] = found
-        else:
+        elif not maps:
             check_names(student, names)
+        elif (found := match_names(student, names)) is not None:
+            teacher['class_map'] = found
 
 
 def _reads_logits(on) -> bool:

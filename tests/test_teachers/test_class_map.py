@@ -84,11 +84,17 @@ def test_a_class_that_the_teacher_lacks_is_not_moved():
     assert moved.tolist() == [True, True, False, True]
 
 
-def test_indices_need_no_names_and_a_permutation_is_undone():
+@pytest.mark.parametrize('class_map', [{0: 3, 1: [2], 2: 1, 3: [0]}, None], ids=['indices', 'equal names'])
+def test_a_permutation_is_undone(class_map):
     """The student as its own teacher with its classes turned round: nothing is left to learn."""
-    config = with_map({0: 3, 1: [2], 2: 1, 3: [0]})
+    config = with_map(class_map)
     config['teacher']['config'] = dict(model=segmentor(num_classes=4))
+    if class_map is None:
+        del config['teacher']['class_map']
     model = build(config)
+    if class_map is None:
+        model.teachers[0].classes = tuple(reversed(STUDENT))
+        model.check_class_names(STUDENT)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for name in ('weight', 'bias'):
         state[f'decode_head.conv_seg.{name}'] = state[f'decode_head.conv_seg.{name}'].flip(0)

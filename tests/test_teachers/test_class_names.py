@@ -1,4 +1,4 @@
-"""A teacher whose classes are in another order or number is refused; names that nobody knows are not compared."""
+"""Classes in another order are matched by name, others are refused; names that nobody knows are not compared."""
 import copy
 
 import pytest
@@ -61,24 +61,32 @@ def teacher_checkpoint(path, names):
     return path
 
 
-@pytest.mark.parametrize('case', ['swapped', 'same', 'features', 'switched off'])
+@pytest.mark.parametrize('case', ['swapped', 'others', 'same', 'features', 'switched off'])
 def test_at_the_start_of_a_run(mini_cityscapes, tmp_path, case):
     term = dict(loss=dict(type='mmseg_kd.KDLoss' if case != 'features' else 'mmseg_kd.AttentionTransferLoss'))
     if case == 'features':
         term['on'] = 'backbone.layer4'
-    path = teacher_checkpoint(tmp_path / 'teacher.pth', NAMES if case == 'same' else SWAPPED)
+    names = NAMES if case == 'same' else ['bathtub', *NAMES[1:]] if case == 'others' else SWAPPED
+    path = teacher_checkpoint(tmp_path / 'teacher.pth', names)
     config = run_config(distilled(segmentor(), segmentor(16), path, dict(x=term)), mini_cityscapes, max_iters=1,
                         work_dir=str(tmp_path), custom_hooks=HOOK, experiment_name=f'names{case}')
     if case == 'switched off':
         config.update(custom_hooks=[], class_check=False, teacher_check=False)
         add_training_hooks(config)
     runner = Runner.from_cfg(config)
-    if case == 'swapped':
-        with pytest.raises(ValueError, match='`teacher`: its classes have another order'):
+    if case == 'others':
+        with pytest.raises(ValueError, match='`teacher`: its classes are others'):
             runner.train()
         assert runner.iter == 0
+        return
+    runner.train()
+    class_map = runner.model.teachers[0].class_map
+    if case == 'swapped':
+        assert class_map.groups == ((1, ), (0, ), *((index, ) for index in range(2, 19)))
+        log = next(tmp_path.glob('*/*.log')).read_text()
+        assert "`teacher.class_map`: {'road': ['road'], 'sidewalk': ['sidewalk'], " in log
     else:
-        runner.train()
+        assert class_map is None
 
 
 def with_teacher(dataset, **teacher):
@@ -93,6 +101,10 @@ def test_before_anything_is_built():
     ade = dict(type='ADE20KDataset')
     with pytest.raises(ValueError, match='`teacher`: its classes are 150 instead of 19.*road.*wall'):
         check_config(Config(dict(CITYSCAPES, default_scope='mmseg', model=with_teacher(ade))))
+    swapped = Config(dict(CITYSCAPES, default_scope='mmseg', model=with_teacher(
+        dict(type='CityscapesDataset', metainfo=dict(classes=SWAPPED)))))
+    check_config(swapped)
+    assert swapped.model.teacher.class_map == {name: [name] for name in NAMES}
     several = with_teacher(dict(type='CityscapesDataset'))
     several['teacher'] = [several['teacher'], with_teacher(ade)['teacher']]
     with pytest.raises(ValueError, match='its classes are 150 instead of 19'):
@@ -102,6 +114,14 @@ def test_before_anything_is_built():
     for model, settings in ((features, {}), (with_teacher(ade), dict(class_check=False)), (segmentor(), {}),
                             (with_teacher(dict(type='CityscapesDataset')), {})):
         check_config(Config(dict(CITYSCAPES, default_scope='mmseg', model=copy.deepcopy(model), **settings)))
+
+
+@pytest.mark.det
+def test_detectors_have_no_maps():
+    model = with_teacher(dict(type='CityscapesDataset', metainfo=dict(classes=SWAPPED)))
+    model['type'] = 'mmseg_kd.DistilledSingleStageDetector'
+    with pytest.raises(ValueError, match='have another order'):
+        check_config(Config(dict(CITYSCAPES, default_scope='mmseg', model=model)))
 
 
 def test_the_command_line_refuses_it(mini_cityscapes, tmp_path):

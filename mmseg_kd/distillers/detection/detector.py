@@ -19,6 +19,7 @@ class DistilledDetector(Distilled):
 
     scope = 'mmdet'
     weights = WEIGHTS
+    maps_classes = False
 
     @property
     def scores_are_sigmoid(self) -> bool:
