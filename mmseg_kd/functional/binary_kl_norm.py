@@ -28,10 +28,9 @@ def binary_kl_norm_loss(student: Logits,
     Reference: Yang et al., Dual-Head Knowledge Distillation, 2024 (arXiv 2411.08937), the BinaryKL-Norm loss; T = 2.
 
     Args:
-        student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
-            (N, C, H, W) positions may be :class:`~.Upsampled`. C may be 1.
+        student: (N, C) or (N, C, *) logits or :class:`~.Upsampled`, C at least 1, as for :func:`~.binary_kl_loss`.
         teacher: logits of the same shape, without gradient.
-        target: (N, *) int64 labels; not needed, but positions labelled ``ignore_index`` are left out.
+        target: (N, *) int64 labels, which only say by ``ignore_index`` which positions are left out.
         weight: (N, *) factor of each position; 0 leaves it out.
         temperature: T > 0.
         ignore_index: label of the positions that do not count; None when all count.

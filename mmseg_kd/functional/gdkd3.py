@@ -45,8 +45,7 @@ def gdkd3_loss(student: Logits,
         w0: weight between the three groups.
         w1: weight within ranks 2 .. k.
         w2: weight within the rest.
-        divergence: 'forward' KL(teacher || student), 'reverse' KL(student || teacher) or 'both', their mean, within the
-            groups; between them it is forward.
+        divergence: 'forward', 'reverse' or 'both', of the terms within groups, as for :func:`~.gdkd_loss`.
         temperature: T > 0.
         standardize: None, 'whole', 'group' or 'rest': z-score of the logits over the classes first.
         ignore_index: label of the positions that do not count; None when all count.

@@ -34,6 +34,12 @@ class DistilledSegmentor(Distilled):
     weights = WEIGHTS
     dense = True
 
+    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None,
+                 upsample_in_loss: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._init_distillation(teacher, distill, dual_head, self.last_head.ignore_index)
+        self._upsample_in_heads(upsample_in_loss)
+
     @staticmethod
     def teacher_logits(model: nn.Module, inputs: Tensor,
                        heads: Collection[str] = ()) -> Tensor | Upsampled | dict[str, Tensor | Upsampled]:
@@ -262,12 +268,6 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             out.
     """
 
-    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None,
-                 upsample_in_loss: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._init_distillation(teacher, distill, dual_head, self.decode_head.ignore_index)
-        self._upsample_in_heads(upsample_in_loss)
-
     def _decode_head_losses(self, maps, labels: Labels) -> tuple[dict[str, Tensor], Tensor | None]:
         if _is_dense(self.decode_head):
             losses, logits = _dense_losses(self.decode_head, labels, maps)
@@ -291,12 +291,6 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
         ValueError: teacher, checkpoint, dual head or a term does not fit; the message names the setting and the way
             out.
     """
-
-    def __init__(self, *args, teacher: dict | list[dict], distill: dict, dual_head: dict | None = None,
-                 upsample_in_loss: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._init_distillation(teacher, distill, dual_head, self.last_head.ignore_index)
-        self._upsample_in_heads(upsample_in_loss)
 
     @property
     def last_head(self) -> nn.Module:

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ['count_positions', 'exp', 'inlined', 'jit', 'kl_term', 'log', 'log1p', 'log1p_of_exp']
+__all__ = ['count_positions', 'exp', 'find_largest', 'inlined', 'jit', 'kl_term', 'log', 'log1p', 'log1p_of_exp']
 
 # A product may be fused with a sum; nothing else may be reordered, or the rounding below would be optimised away.
 jit = numba.njit(fastmath={'contract'}, nogil=True, cache=True, error_model='numpy')
@@ -118,6 +118,17 @@ def kl_term(p, q, d):
     near = d * d * (_S2 + d * (_S3 + d * (_S4 + d * (_S5 + d * (_S6 + d * (_S7 + d * (_S8 + d * _S9)))))))
     far = p * d + (q - p)
     return p * near if abs(d) < _NEAR else far
+
+
+@jit
+def find_largest(values, row, largest):
+    """Where (R, B) ``values`` exceed (B,) ``largest``, note the largest value there and in (B,) ``row`` the first row
+    that has it."""
+    for r in range(values.shape[0]):
+        for b in range(values.shape[1]):
+            row[b] = r if values[r, b] > largest[b] else row[b]
+        for b in range(values.shape[1]):
+            largest[b] = values[r, b] if values[r, b] > largest[b] else largest[b]
 
 
 @jit

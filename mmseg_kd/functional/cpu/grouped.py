@@ -8,7 +8,7 @@ import numpy as np
 
 from ..kinds import ALL, GIVEN, RANDOM, TARGET
 from ..topk import NEARLY_NOTHING
-from .arithmetic import count_positions, exp, inlined, jit, kl_term, log
+from .arithmetic import count_positions, exp, find_largest, inlined, jit, kl_term, log
 
 __all__ = ['assign_groups', 'fill_groups', 'grouped_block', 'one_set_block', 'two_sets_block']
 
@@ -172,12 +172,7 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
     _relative_to_lead(student, group, lead_z, temperature)
     _relative_to_lead(teacher, group, lead_v, temperature)
     for c in range(num_classes):
-        for b in range(width):
-            exp_v[c, b] = exp(teacher[c, b])
-        for b in range(width):
-            teacher[c, b] -= student[c, b]
-        for b in range(width):
-            student[c, b] = exp(student[c, b])
+        _exponentials(student[c], teacher[c], exp_v[c])
 
     sum_z, sum_v = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     cross = np.zeros(shape, np.float32)
@@ -252,6 +247,17 @@ def grouped_block(student, teacher, group, num_groups, temperature, w_between, w
                 student[certain_q[g, b], b] -= rest_q[g, b]
 
     count_positions(student, loss, factor, temperature * temperature, temperature)
+
+
+@jit
+def _exponentials(student, teacher, exp_v):
+    """Of one class: ``student`` z' becomes e^z', ``teacher`` v' becomes v' - z', ``exp_v`` becomes e^v'."""
+    for b in range(student.shape[0]):
+        exp_v[b] = exp(teacher[b])
+    for b in range(student.shape[0]):
+        teacher[b] -= student[b]
+    for b in range(student.shape[0]):
+        student[b] = exp(student[b])
 
 
 @jit
@@ -375,11 +381,7 @@ def _mass_differences(mass_z, mass_v):
     num_groups, width = mass_z.shape
     leader, largest = np.zeros(width, np.int32), np.zeros(width, np.float32)
     others = np.zeros(width, np.float32)
-    for g in range(num_groups):
-        for b in range(width):
-            leader[b] = g if mass_v[g, b] > largest[b] else leader[b]
-        for b in range(width):
-            largest[b] = mass_v[g, b] if mass_v[g, b] > largest[b] else largest[b]
+    find_largest(mass_v, leader, largest)
     for g in range(num_groups):
         for b in range(width):
             mass_z[g, b] = mass_z[g, b] - mass_v[g, b] if leader[b] != g else _ZERO
@@ -544,12 +546,7 @@ def two_sets_block(student, teacher, group, temperature, w_between, w_within, fa
             student[c, b] = (student[c, b] - _of_own(group[c, b], lead_z[0, b], lead_z[1, b])) * per_t
         for b in range(width):
             teacher[c, b] = (teacher[c, b] - _of_own(group[c, b], lead_v[0, b], lead_v[1, b])) * per_t
-        for b in range(width):
-            exp_v[c, b] = exp(teacher[c, b])
-        for b in range(width):
-            teacher[c, b] -= student[c, b]
-        for b in range(width):
-            student[c, b] = exp(student[c, b])
+        _exponentials(student[c], teacher[c], exp_v[c])
     sum_z, sum_v = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     _sums_of_groups(student, group, sum_z)
     _sums_of_groups(exp_v, group, sum_v)

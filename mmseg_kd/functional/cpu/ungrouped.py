@@ -1,7 +1,7 @@
 """The losses without groups, of a block of positions: value and gradient from one visit to the logits."""
 import numpy as np
 
-from .arithmetic import count_positions, exp, jit, log, log1p, log1p_of_exp
+from .arithmetic import count_positions, exp, find_largest, jit, log, log1p, log1p_of_exp
 
 __all__ = ['binary_kl_block', 'binary_kl_norm_block', 'cross_entropy_block']
 
@@ -97,11 +97,7 @@ def cross_entropy_block(logits, target, factor, loss):
     num_classes, width = logits.shape
     lead, total = np.full(width, _LOWEST, np.float32), np.zeros(width, np.float32)
     best, at_target = np.zeros(width, np.int32), np.zeros(width, np.float32)
-    for c in range(num_classes):
-        for b in range(width):
-            best[b] = c if logits[c, b] > lead[b] else best[b]
-        for b in range(width):
-            lead[b] = logits[c, b] if logits[c, b] > lead[b] else lead[b]
+    find_largest(logits, best, lead)
     for c in range(num_classes):
         for b in range(width):
             logits[c, b] -= lead[b]
