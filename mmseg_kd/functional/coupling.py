@@ -29,6 +29,8 @@ class CouplingSettings(NamedTuple):
     epsilon: float
     temperature: float
     cap: float | None = None
+    coupling: str = 'relative'
+    softening: float = 0.
 
 
 class PartGradients(NamedTuple):
@@ -84,26 +86,35 @@ def norm_over_batch(values: Tensor, valid: Tensor) -> Tensor:
     return over_batch(norm.double().square()).sqrt().to(norm.dtype)
 
 
-def relative_distance(gradients: PartGradients, valid: Tensor) -> tuple[Tensor, Tensor]:
-    r"""m_i / stop_gradient(mean of m over valid positions), (N, *), and the size of its gradient.
+def distance_of_gradients(gradients: PartGradients, valid: Tensor,
+                          settings: CouplingSettings) -> tuple[Tensor, Tensor]:
+    r"""What the coupling term multiplies with -epsilon, (N, *), and the norm of its gradient over the batch.
 
-    m_i is the mean over classes of the squared difference between the two gradients at position i.
+    With m_i the mean over classes of the squared difference between the two gradients at position i, n the number of
+    valid positions and s the softening, it is C m_i for the coupling 'absolute', and for 'relative'
+
+    .. math:: m_i / \mathrm{sg}(\bar m + s \, n^2)
     """
     difference = (gradients.target - gradients.non_target).masked_fill(~valid.unsqueeze(1), 0.)
+    direction = norm_over_batch(gradients.direction, valid)
+    if settings.coupling == 'absolute':
+        return difference.square().sum(1), 2 * direction
     # Both m_i and its mean are taken in units of the largest difference, whose square could leave the range.
     unit = over_batch(difference.detach().abs().amax() if difference.numel() else difference.new_zeros(()), 'max')
     same = unit < SAME_GRADIENT
     unit = unit.masked_fill(same, 1.)
     m = (difference / unit).square().mean(1)
-    mean = (over_batch(m.detach().sum()) / over_batch(valid.sum()).clamp(min=1)).masked_fill(same, 1.)
-    size = 2 / (mean * unit**2 * difference.shape[1]) * norm_over_batch(gradients.direction, valid)
+    count = over_batch(valid.sum()).clamp(min=1).to(m.dtype)
+    mean = over_batch(m.detach().sum()) / count + settings.softening * (count / unit)**2
+    mean = mean.masked_fill(same, 1.)
+    size = 2 / (mean * unit**2 * difference.shape[1]) * direction
     return (m / mean).masked_fill(same, 0.), size.masked_fill(same, 0.)
 
 
 def coupling_map(student: Tensor, teacher: Tensor, target: Tensor, valid: Tensor, settings: CouplingSettings) -> Tensor:
-    """-epsilon m / stop_gradient(mean of m), capped, (N, *), of checked tensors; 0 at invalid positions."""
+    """-epsilon :func:`distance_of_gradients`, capped, (N, *), of checked tensors; 0 at invalid positions."""
     gradients = part_gradients(student, teacher, target, settings.temperature)
-    ratio, size = relative_distance(gradients, valid)
+    ratio, size = distance_of_gradients(gradients, valid, settings)
     if settings.cap is not None:
         with torch.no_grad():
             dkd = norm_over_batch(settings.alpha * gradients.target + settings.beta * gradients.non_target, valid)
@@ -119,7 +130,7 @@ def share_kept(size: Tensor, of_dkd: Tensor, cap: float) -> Tensor:
 
 
 class _Sums(NamedTuple):
-    """Over valid positions, float64; m as in :func:`relative_distance`."""
+    """Over valid positions, float64; m as in :func:`distance_of_gradients`."""
 
     m: Tensor
     weighted_m: Tensor
@@ -161,9 +172,13 @@ def _value_and_factor(sums: _Sums, valid: Tensor, num_classes: int,
                       settings: CouplingSettings) -> tuple[Tensor, Tensor]:
     """The term, and what the directions are multiplied with, both before the division; float64 scalars."""
     m, direction, dkd = (over_batch(each) for each in (sums.m, sums.direction, sums.dkd))
-    same = over_batch(sums.largest, 'max') < SAME_GRADIENT
-    mean = (m / over_batch(torch.count_nonzero(valid)).clamp(min=1)).masked_fill(same, 1.)
-    factor = (-settings.epsilon / mean).masked_fill(same, 0.)
+    if settings.coupling == 'absolute':
+        factor = torch.full_like(m, -settings.epsilon * num_classes)
+    else:
+        same = over_batch(sums.largest, 'max') < SAME_GRADIENT
+        count = over_batch(torch.count_nonzero(valid)).clamp(min=1).to(m.dtype)
+        mean = (m / count + settings.softening * count**2).masked_fill(same, 1.)
+        factor = (-settings.epsilon / mean).masked_fill(same, 0.)
     slope = 2 / num_classes * factor
     if settings.cap is not None:
         kept = share_kept(slope.abs() * direction.sqrt(), dkd.sqrt(), settings.cap)

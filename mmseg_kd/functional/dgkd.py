@@ -9,9 +9,9 @@ from .coupling import (
     CouplingSettings,
     coupling_loss,
     coupling_map,
+    distance_of_gradients,
     norm_over_batch,
     part_gradients,
-    relative_distance,
 )
 from .evaluate import divisor_of, loss_of, may_fuse, plain_inputs, promoted, reduced
 from .grouped import GroupedKL, GroupedLoss, TargetAndRest, target_and_rest
@@ -19,12 +19,19 @@ from .standardize import z_score
 from .upsampled import Logits
 
 
+def check_coupling(coupling: str, softening: float) -> None:
+    """Refuse settings of the coupling term that contradict each other."""
+    if coupling == 'absolute' and softening:
+        raise ValueError("`softening` must be left out where `coupling` is 'absolute', which divides by nothing, got "
+                         f'softening={softening}')
+
+
 class DGKDMap(NamedTuple):
     """Unreduced maps of DGKD, (N, *)."""
 
     total: Tensor
     dkd: GroupedKL
-    coupling: Tensor  #: -epsilon m / mean(m), capped
+    coupling: Tensor  #: -epsilon times the distance of the two gradients, capped
 
 
 def dgkd_map(student: Tensor,
@@ -55,6 +62,8 @@ def dgkd_loss(student: Logits,
               epsilon: float = 6.,
               temperature: float = 4.,
               cap: float | None = None,
+              coupling: str = 'relative',
+              softening: float = 0.,
               standardize: str | None = None,
               ignore_index: int | None = 255,
               reduction: str = 'mean') -> Tensor:
@@ -68,8 +77,18 @@ def dgkd_loss(student: Logits,
     (:func:`part_gradients`), taken per position: with the 1 / N of a batch mean inside they would depend on N.
 
     The gradient of the term has no bound: near the teacher m vanishes faster than its gradient, and the term outweighs
-    DKD a hundred times and more (:func:`dgkd_diagnostics` shows by how much). ``cap`` bounds it. Where all
-    differences are below what the arithmetic resolves (1e-15), the term and its gradient are 0.
+    DKD a hundred times and more (:func:`dgkd_diagnostics` shows by how much). ``cap`` bounds it, and is what we
+    recommend. Where all differences are below what the arithmetic resolves (1e-15), the term and its gradient are 0.
+
+    The published code differentiates the batch means and divides by M + 1e-8, M the mean square of *these* gradients:
+    with n valid positions M is the mean of m divided by n squared. ``softening=1e-8`` is that term exactly:
+
+    .. math:: - \epsilon \, \frac{m}{\mathrm{sg}(\bar m + 10^{-8} n^2)}
+
+    So it fades as the batch grows: at 64 x 100 it is nearly as strong as without, at 512 x 1000 hardly anything is left
+    of it. The text that presents the method prints yet another form, which divides by nothing:
+    ``coupling='absolute'``, :math:`- \epsilon \, C m`, the squared distance of the two gradients at each position. (Its
+    sign there is +, for an alpha which has to be negative when the distance is to be maximised.)
 
     Reference: DGKD, decoupled gradient knowledge distillation; alpha = 1, beta = 1 (8 in its script), epsilon = 6,
     T = 4.
@@ -86,6 +105,9 @@ def dgkd_loss(student: Logits,
         temperature: T > 0.
         cap: the gradient of the coupling term is scaled down to at most this many times that of the DKD terms (norms
             over all valid positions, before ``weight``); None leaves it alone.
+        coupling: 'relative' divides the term by its mean over the batch, without gradient; 'absolute' does not.
+        softening: what the published code adds to the mean square of the gradients of batch means, at least 0; only
+            where ``coupling`` is 'relative'.
         standardize: None, 'whole', 'group' or 'rest': z-score of the logits first. With 'whole' the coupling compares
             gradients by the standardised logits; else by the logits as they are.
         ignore_index: label of the positions that do not count; None when all count.
@@ -103,8 +125,9 @@ def dgkd_loss(student: Logits,
     inputs = checked(student, teacher, target, weight, ignore_index, reduction, target_for='dgkd_loss')
     if student.shape[1] == 2:
         warn_once('dgkd_loss: with C = 2 classes the non-target term is 0 by construction, `beta` has no effect')
+    check_coupling(coupling, softening)
     inputs = promoted(inputs)
-    settings = CouplingSettings(alpha, beta, epsilon, temperature, cap)
+    settings = CouplingSettings(alpha, beta, epsilon, temperature, cap, coupling, softening)
 
     def maps_of(student: Tensor, teacher: Tensor) -> DGKDMap:
         return dgkd_map(student, teacher, target, inputs.valid, settings, standardize)
@@ -114,9 +137,9 @@ def dgkd_loss(student: Logits,
         return reduced(lambda student, teacher: maps_of(student, teacher).total, inputs)
     divisor, summed = divisor_of(torch.count_nonzero(inputs.valid), reduction), inputs._replace(reduction='sum')
     dkd = loss_of(GroupedLoss(TargetAndRest(), alpha, (0., beta), temperature), summed) / divisor
-    coupling = coupling_loss(inputs, divisor, settings,
-                             lambda: reduced(lambda *logits: maps_of(*logits).coupling, summed) / divisor)
-    return dkd + coupling
+    apart = coupling_loss(inputs, divisor, settings,
+                          lambda: reduced(lambda *logits: maps_of(*logits).coupling, summed) / divisor)
+    return dkd + apart
 
 
 @torch.no_grad()
@@ -128,6 +151,8 @@ def dgkd_diagnostics(student: Tensor,
                      beta: float = 1.,
                      epsilon: float = 6.,
                      temperature: float = 4.,
+                     coupling: str = 'relative',
+                     softening: float = 0.,
                      ignore_index: int | None = 255) -> dict[str, Tensor]:
     """What DGKD watches, as scalars; memory linear in the positions.
 
@@ -152,8 +177,9 @@ def dgkd_diagnostics(student: Tensor,
         >>> round(figures['gradient_cosine'].item(), 4)
         0.14
     """
-    check_settings('dgkd_diagnostics', ('temperature', 'ignore_index'),
-                   dict(temperature=temperature, ignore_index=ignore_index))
+    settings = dict(temperature=temperature, coupling=coupling, softening=softening, ignore_index=ignore_index)
+    check_settings('dgkd_diagnostics', tuple(settings), settings)
+    check_coupling(coupling, softening)
     inputs = plain_inputs(
         checked(student, teacher, target, None, ignore_index, 'mean', target_for='dgkd_diagnostics'))
     student, teacher, valid = inputs.student, inputs.teacher, inputs.valid
@@ -170,7 +196,8 @@ def dgkd_diagnostics(student: Tensor,
     others = student.masked_fill(is_target, 0.)
     mean_other = others.sum(1) / (student.shape[1] - 1)
     centred = (first - first.mean(1, keepdim=True)) * (second - second.mean(1, keepdim=True))
-    size = abs(epsilon) * relative_distance(gradients, valid)[1]
+    of_coupling = CouplingSettings(alpha, beta, epsilon, temperature, None, coupling, softening)
+    size = abs(epsilon) * distance_of_gradients(gradients, valid, of_coupling)[1]
     dkd_size = norm_over_batch(alpha * first + beta * second, valid)
     return dict(
         gradient_cosine=mean((first * second).sum(1) / product.masked_fill(product == 0, 1.)),

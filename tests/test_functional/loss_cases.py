@@ -79,6 +79,8 @@ VARIANTS = FAMILY + [
     _with_oracle('gdkd3', 'GDKD3Loss', k=3, w0=0.5, w1=3., w2=5., divergence='both', temperature=1.),
     _with_oracle('gdkd3', 'GDKD3Loss', standardize='group'),
     _with_oracle('dgkd', 'DGKDLoss', alpha=0.5, beta=8., epsilon=2., temperature=2.),
+    _with_oracle('dgkd', 'DGKDLoss', softening=0.01),
+    _with_oracle('dgkd', 'DGKDLoss', coupling='absolute', temperature=2.),
     _with_oracle('binary_kl', 'BinaryKLLoss', temperature=1.),
     _with_oracle('binary_kl_norm', 'BinaryKLNormLoss', temperature=0.5),
     _with_oracle('cwd', 'CWDLoss', temperature=1.),

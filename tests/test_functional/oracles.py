@@ -143,10 +143,15 @@ def coupling_m(z, v, t, temperature):
     return mean([(a - b)**2 for a, b in zip(first, second, strict=True)])
 
 
-def dgkd(z, v, target, alpha=1., beta=1., epsilon=6., temperature=4., constant=None):
+def dgkd(z, v, target, alpha=1., beta=1., epsilon=6., temperature=4., coupling='relative', softening=0., constant=None):
     """``constant`` is the detached mean of m: pass it when z is moved for a derivative."""
     m = mean([coupling_m(a, b, t, temperature) for a, b, t in zip(z, v, target, strict=True)])
-    return dkd(z, v, target, alpha, beta, temperature) - epsilon * m / (m if constant is None else constant)
+    if coupling == 'absolute':
+        term = m * len(z[0])
+    else:  # the published quotient, of gradients of the batch mean: each is divided by the number of rows
+        square, held = (value / len(z)**2 for value in (m, m if constant is None else constant))
+        term = square / (held + mpf(softening))
+    return dkd(z, v, target, alpha, beta, temperature) - epsilon * term
 
 
 def sigmoid(x):
@@ -204,7 +209,8 @@ def value_and_gradient(oracle, z, v, target, by_row=None, **settings):
         pairs = zip(z, v, target, strict=True)
         settings = dict(
             settings, constant=mean([coupling_m(a, b, t, settings.get('temperature', 4.)) for a, b, t in pairs]))
-    by_row = oracle not in (dist, cwd) if by_row is None else by_row
+    if by_row is None:
+        by_row = oracle not in (dist, cwd) and not settings.get('softening')
     step = mpf(10)**-20
     gradient = []
     for n, row in enumerate(z):

@@ -10,7 +10,9 @@ from mmseg_kd.functional import Upsampled, autograd, coupling, cwd, cwd_loss, dg
 from mmseg_kd.functional.evaluate import joined_batch
 
 SIZE = 20, 28
-LOSSES = dict(cwd=cwd_loss, dgkd=dgkd_loss, dgkd_capped=functools.partial(dgkd_loss, cap=.5, beta=2., epsilon=-6.))
+LOSSES = dict(cwd=cwd_loss, dgkd=dgkd_loss, dgkd_capped=functools.partial(dgkd_loss, cap=.5, beta=2., epsilon=-6.),
+              dgkd_softened=functools.partial(dgkd_loss, softening=1e-7),
+              dgkd_absolute=functools.partial(dgkd_loss, coupling='absolute'))
 each_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 
 

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from mmseg_kd.functional import dgkd_diagnostics, dgkd_loss, dkd_loss
 from mmseg_kd.functional.coupling import CouplingSettings, part_gradients
 from mmseg_kd.functional.dgkd import dgkd_map
+from mmseg_kd.losses import DGKDLoss
 
 ALL = dict(alpha=1., beta=1., temperature=4.)
 
@@ -60,6 +61,61 @@ def test_gradient_of_the_loss_is_the_double_backward():
     expected, = torch.autograd.grad(expected_value, student)
     assert_close(value, expected_value)
     assert_close(gradient, expected)
+
+
+def _as_published(student, teacher, target, alpha=1., beta=1., epsilon=6., temperature=4.):
+    """The code's formula: gradients of the batch means by autograd, their mean square over itself, detached, + 1e-8."""
+    parts = _double_backward(student, teacher, target, temperature)
+    square = torch.nn.functional.mse_loss(*(part / len(student) for part in parts))
+    dkd = dkd_loss(student, teacher, target, alpha=alpha, beta=beta, temperature=temperature, ignore_index=None)
+    return dkd - epsilon * square / (square.detach() + 1e-8)
+
+
+@pytest.mark.parametrize('n, classes', [(64, 100), (64, 1000), (512, 1000)])
+def test_softened_it_is_the_published_term_at_any_size_of_batch(n, classes):
+    student, teacher = logits(n, classes, seed=0, scale=2.).requires_grad_(), logits(n, classes, seed=1, scale=2.)
+    target = labels(n, num_classes=classes)
+    settings = dict(beta=8., epsilon=6., temperature=4.)
+    published = _as_published(student, teacher, target, **settings)
+    settings['ignore_index'] = None  # 255 is a class here
+    value = dgkd_loss(student, teacher, target, softening=1e-8, **settings)
+    assert_close(value, published, rtol=1e-12, atol=0)
+    gradient, expected = (torch.autograd.grad(each, student)[0] for each in (value, published))
+    assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
+
+    # How much of the term is left, which the diagnostics tell: little where all the batch's gradients are small.
+    dkd, = torch.autograd.grad(dkd_loss(student, teacher, target, beta=8., ignore_index=None), student)
+    told = [dgkd_diagnostics(student.detach(), teacher, target, softening=softening, **settings)['coupling_to_dkd']
+            for softening in (1e-8, 0.)]
+    assert_close(told[0], (expected - dkd).norm() / dkd.norm())
+    share = told[0] / told[1]
+    assert share > 0.9 if n * classes == 6400 else share < 0.6 if n == 64 else share < 0.05
+
+
+def test_absolute_it_is_the_form_that_the_text_prints():
+    student, teacher, target = _inputs()
+    value = dgkd_loss(student, teacher, target, coupling='absolute', epsilon=0.5)
+    first, second = _double_backward(student, teacher, target)
+    expected = dkd_loss(student, teacher, target, beta=1.) - 0.5 * (first - second).norm(dim=1).square().mean()
+    assert_close(value, expected)
+    assert_close(*(torch.autograd.grad(each, student)[0] for each in (value, expected)))
+    figures = dgkd_diagnostics(student.detach(), teacher, target, coupling='absolute', epsilon=0.5)
+    whole, dkd = (torch.autograd.grad(dgkd_loss(student, teacher, target, coupling='absolute', epsilon=epsilon),
+                                      student)[0] for epsilon in (0.5, 0.))
+    assert_close(figures['coupling_to_dkd'], (whole - dkd).norm() / dkd.norm())
+    capped, = torch.autograd.grad(
+        dgkd_loss(student, teacher, target, coupling='absolute', epsilon=50., cap=0.5), student)
+    assert_close((capped - dkd).norm() / dkd.norm(), torch.tensor(0.5, dtype=torch.float64))
+
+
+def test_softening_of_a_term_that_divides_by_nothing_is_refused():
+    student, teacher, target = _inputs()
+    for call in (lambda **kw: DGKDLoss(**kw), lambda **kw: dgkd_loss(student, teacher, target, **kw),
+                 lambda **kw: dgkd_diagnostics(student, teacher, target, **kw)):
+        with pytest.raises(ValueError, match="`softening` must be left out where `coupling` is 'absolute'"):
+            call(coupling='absolute', softening=1e-8)
+        with pytest.raises(ValueError, match='`softening` must be a finite number of at least 0, got -1'):
+            call(softening=-1)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])

@@ -30,6 +30,7 @@ DOMAINS = dict(
     k=st.sampled_from([1, 2, 3, 1, 2, 3, 1, 2, 3, 5, 9, 0, -1, 'table', [2, 3], []]),
     k_max=st.sampled_from([2, 3, None, 0, 9]), ratio=st.sampled_from([1.5, 3., None, 0., -1.]),
     keep=st.floats(-0.1, 1.1), cap=st.one_of(st.none(), POSITIVE),
+    coupling=st.sampled_from(['relative', 'absolute', 'squared']), softening=st.floats(-1e-3, 1e-2),
     strategy=st.sampled_from(['best', 'worst', 'any']),
     divergence=st.sampled_from(['forward', 'reverse', 'both', 'no']),
     standardize=st.sampled_from([None, 'whole', 'group', 'rest', 'all']))
