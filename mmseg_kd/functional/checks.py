@@ -40,6 +40,7 @@ def _one_of(*choices: str | None) -> _Domain:
 
 _NUMBER = _Domain('a finite number', numbers.Real)
 _POSITIVE_OR_NONE = _Domain('a positive finite number, or None', numbers.Real, _ABOVE_0, choices=(None, ))
+_FLAG = _Domain('True or False', bool)
 _COUNT = _Domain('an integer of at least 1', numbers.Integral, 1)
 
 # A setting means the same in every loss of the family, so its name says what it may be.
@@ -62,8 +63,10 @@ _SETTINGS = dict(
     k=_COUNT,
     k_max=_COUNT._replace(expected='an integer of at least 1, or None', choices=(None, )),
     ratio=_POSITIVE_OR_NONE,
+    one_out=_FLAG,
     keep=_Domain('a number above 0 and at most 1', numbers.Real, _ABOVE_0, 1.),
     strategy=_one_of('best', 'worst'),
+    by_mass=_one_of(None, 'top', 'rest', 'both'),
     divergence=_one_of('forward', 'reverse', 'both'),
     standardize=_one_of(None, 'whole', 'group', 'rest'),
 )
@@ -84,7 +87,8 @@ def check_settings(owner: str, known: tuple[str, ...], settings: dict) -> None:
             continue
         if name == 'k' and isinstance(value, (Tensor, tuple, list)):
             _check_table(name, value)
-        elif (domain.kind is None or not isinstance(value, domain.kind) or isinstance(value, bool)
+        elif (domain.kind is None or not isinstance(value, domain.kind)
+              or isinstance(value, bool) and domain.kind is not bool
               or not domain.low <= value <= domain.high):
             raise ValueError(f'`{name}` must be {domain.expected}, got {value!r}')
 

@@ -43,7 +43,8 @@ def dgkd_map(student: Tensor,
     """DGKD per position, of checked tensors. Invalid positions have no coupling."""
     if standardize == 'whole':
         everything = torch.ones_like(student, dtype=torch.bool)
-        student, teacher, standardize = z_score(student, everything), z_score(teacher, everything), None
+        student, teacher = (z_score(logits, everything, correction=1) for logits in (student, teacher))
+        standardize = None
     loss = GroupedLoss(TargetAndRest(), settings.alpha, (0., settings.beta), settings.temperature,
                        standardize=standardize)
     dkd = loss.parts(student, teacher, target)

@@ -211,7 +211,7 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
 
 def operators_for(loss: Loss, inputs: Inputs) -> ModuleType | None:
     """The module with the operators for a loss of these tensors, or None where the plain form must do."""
-    if not may_fuse(inputs) or isinstance(loss, GroupedLoss) and loss.standardize is not None:
+    if not may_fuse(inputs) or isinstance(loss, GroupedLoss) and not loss.has_operators:
         return None
     device = inputs.student.device
     if device.type == 'cuda' or kernels_choice() == 'triton':

@@ -204,9 +204,17 @@ def by_rank(logits: Tensor, boundaries: Sequence[int | Tensor], strategy: str = 
     return torch.zeros_like(group_of_rank).scatter(1, order, group_of_rank)
 
 
-def random_groups(logits: Tensor, target: Tensor, keep: float) -> Tensor:
-    """Group 0 the target, group 2 each other class with probability ``keep``, group 1 what is left."""
+def random_groups(logits: Tensor, target: Tensor, keep: float, one_out: bool = False) -> Tensor:
+    """Group 0 the target, group 2 each other class with probability ``keep``, group 1 what is left.
+
+    With ``one_out`` one class, drawn evenly from all, is in group 1 in any case; where that is the target it is the
+    class after the target, or the first after the last.
+    """
     drawn = (torch.rand_like(logits) < keep).to(torch.int8) + 1
+    if one_out:
+        out = torch.randint_like(target, logits.shape[1])
+        out = (out + (out == target)) % logits.shape[1]
+        drawn = drawn.masked_fill(class_index(logits) == out.unsqueeze(1), 1)
     return drawn.masked_fill(target_and_rest(logits, target) == 0, 0)
 
 
@@ -237,11 +245,12 @@ class RandomPart:
     """Group 0 is the target class, group 2 a random part of the others, group 1 what is left of them."""
 
     keep: float  #: probability of each other class to be in the part
+    one_out: bool = False  #: see :func:`random_groups`
     number = 3
     needs_target = True
 
     def map(self, teacher: Tensor, target: Tensor | None, temperature: float) -> Tensor:
-        return random_groups(teacher, target, self.keep)
+        return random_groups(teacher, target, self.keep, self.one_out)
 
 
 @dataclass(frozen=True)
@@ -355,7 +364,12 @@ class GroupedLoss:
             itself; 'rest' over the last group only. The latter two concern the distributions within the groups; the
             masses of the groups remain those of the logits as they are. (Sun et al., Logit Standardization in
             Knowledge Distillation, CVPR 2024, algorithm 1, for 'whole'; the others as in the code of GDKD, Zheng and
-            Cheng, 2025.) Operators do not standardise: such a loss is computed by its plain form.
+            Cheng, 2025.) The deviation over all classes is that of a sample, divided by C - 1, and over a group that of
+            a population, both as published.
+        by_mass: groups whose weight within is multiplied by the teacher's probability of the group.
+
+    There are no operators for standardised logits, weights by mass and :class:`RandomPart` with one class out: such a
+    loss is computed by its plain form.
     """
 
     groups: OneGroup | TargetAndRest | ByRank | RandomPart | ByClass | ByLabel
@@ -364,6 +378,12 @@ class GroupedLoss:
     temperature: float = 1.
     divergence: str = 'forward'
     standardize: str | None = None
+    by_mass: tuple[int, ...] = ()
+
+    @property
+    def has_operators(self) -> bool:
+        one_out = isinstance(self.groups, RandomPart) and self.groups.one_out
+        return self.standardize is None and not self.by_mass and not one_out
 
     def map(self, student: Tensor, teacher: Tensor, target: Tensor | None = None) -> Tensor:
         """The loss per position, (N, *), of (N, C, *) logits of one type, float32 or float64: the plain form."""
@@ -373,16 +393,18 @@ class GroupedLoss:
         """As :meth:`map`, with the parts of the loss."""
         groups, number = self.groups.map(teacher, target, self.temperature), self.groups.number
         settings = dict(temperature=self.temperature, divergence=self.divergence)
-        weights = dict(w_between=self.w_between, w_within=self.w_within)
-        if self.standardize is None:
-            return grouped_kl(student, teacher, groups, number, **weights, **settings)
         if self.standardize == 'whole':
-            student, teacher = z_score(student, groups >= 0), z_score(teacher, groups >= 0)
-            return grouped_kl(student, teacher, groups, number, **weights, **settings)
+            student, teacher = (z_score(logits, groups >= 0, correction=1) for logits in (student, teacher))
+        w_within = self.w_within
+        if self.by_mass:
+            mass = group_log_probs(teacher, groups, number, self.temperature).mass.exp()
+            w_within = [w * mass[:, g] if g in self.by_mass else w for g, w in enumerate(w_within)]
+        if self.standardize in (None, 'whole'):
+            return grouped_kl(student, teacher, groups, number, w_between=self.w_between, w_within=w_within, **settings)
         if self.standardize not in ('group', 'rest'):
             raise ValueError(f"`standardize` must be None, 'whole', 'group' or 'rest', got {self.standardize!r}")
         outside = grouped_kl(student, teacher, groups, number, w_between=self.w_between, w_within=0., **settings)
         for g in range(number) if self.standardize == 'group' else [number - 1]:
             student, teacher = z_score(student, groups == g), z_score(teacher, groups == g)
-        inside = grouped_kl(student, teacher, groups, number, w_between=0., w_within=self.w_within, **settings)
+        inside = grouped_kl(student, teacher, groups, number, w_between=0., w_within=w_within, **settings)
         return GroupedKL(outside.total + inside.total, outside.between, inside.within)

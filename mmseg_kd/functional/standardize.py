@@ -3,15 +3,16 @@ import torch
 from torch import Tensor
 
 
-def z_score(logits: Tensor, member: Tensor) -> Tensor:
+def z_score(logits: Tensor, member: Tensor, correction: int = 0) -> Tensor:
     """(logits - mean) / standard deviation over the members of dim 1; other entries stay as they are.
 
-    The deviation is the population's (divided by the number of classes). Members that are all equal, or only one
-    member, have no deviation and become 0, with a gradient of 0.
+    Members that are all equal, or only one member, have no deviation and become 0, with a gradient of 0.
 
     Args:
         logits: (N, C, *) logits, or any other rows of numbers.
         member: bool, broadcasts with ``logits``.
+        correction: the squares are divided by the number of members less this: 0 for the deviation of a population, 1
+            for that of a sample.
 
     Example:
         >>> import torch
@@ -27,6 +28,6 @@ def z_score(logits: Tensor, member: Tensor) -> Tensor:
     scale = centred.detach().abs().amax(1, keepdim=True)
     flat = scale < torch.finfo(scale.dtype).tiny
     centred = centred / scale.masked_fill(flat, 1.)
-    variance = centred.square().sum(1, keepdim=True) / count
+    variance = centred.square().sum(1, keepdim=True) / (count - correction).clamp(min=1)
     scores = (centred / variance.masked_fill(flat, 1.).sqrt()).masked_fill(flat, 0.)
     return torch.where(member, scores, logits)

@@ -22,9 +22,10 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def z_scores(row):
+def z_scores(row, correction=0):
+    """The published deviations divide the squares by C - 1 over all classes, and by their number over a group."""
     centre = mean(row)
-    deviation = mp.sqrt(mean([(x - centre)**2 for x in row]))
+    deviation = mp.sqrt(sum((x - centre)**2 for x in row) / (len(row) - correction))
     return [(x - centre) / deviation if deviation else mpf(0) for x in row]
 
 
@@ -36,15 +37,16 @@ def standardized(row, groups, mode):
         group=[[i for i, g in enumerate(groups) if g == h] for h in range(max(groups) + 1)],
         rest=[[i for i, g in enumerate(groups) if g == max(groups)]])[mode]
     for members in sets:
-        for i, score in zip(members, z_scores([row[i] for i in members]) if members else [], strict=True):
+        scores = z_scores([row[i] for i in members], correction=int(mode == 'whole')) if members else []
+        for i, score in zip(members, scores, strict=True):
             row[i] = score
     return row
 
 
-def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward', standardize=None):
+def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward', standardize=None, by_mass=()):
     """One position: T^2 [w_b KL(b^v || b^z) + sum_g w_g KL(p^v_g || p^z_g)].
 
-    Standardised as a whole both terms see the z-scores; group by group only the terms within.
+    The groups in ``by_mass`` have w_g times their b^v. Standardised as a whole both terms see the z-scores; group by group only the terms within.
     """
     inner_z, inner_v = z, v
     if standardize:
@@ -53,6 +55,8 @@ def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward'
         z, v = inner_z, inner_v
     q, p = softmax(z, temperature), softmax(v, temperature)
     members = [[i for i, g in enumerate(groups) if g == h] for h in range(max(groups) + 1)]
+    w_within = [w * sum(p[i] for i in m) if g in by_mass else w
+                for g, (w, m) in enumerate(zip(w_within, members, strict=True))]
     members = [(w, m) for w, m in zip(w_within, members, strict=True) if m]
     total = w_between * kl([sum(p[i] for i in m) for _, m in members], [sum(q[i] for i in m) for _, m in members])
     for w, m in members:
@@ -65,7 +69,7 @@ def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward'
 def kd(z, v, target, temperature=4., standardize=None):
     def one(a, b):
         if standardize:
-            a, b = z_scores(a), z_scores(b)
+            a, b = z_scores(a, 1), z_scores(b, 1)
         return mpf(temperature)**2 * kl(softmax(b, temperature), softmax(a, temperature))
 
     return mean([one(a, b) for a, b in zip(z, v, strict=True)])
@@ -105,14 +109,15 @@ def k_by_ratio(row, ratio, k_max, temperature):
 
 
 def gdkd(z, v, target, k=5, ratio=None, k_max=None, w0=1., w1=2., w2=8., strategy='best', divergence='forward',
-         temperature=4., standardize=None):
+         temperature=4., standardize=None, by_mass=None):
     def one(a, b, t):
         if ratio is not None:
             n = k_by_ratio(b, ratio, k_max, temperature)
         else:
             n = k[t] if isinstance(k, (list, tuple)) else k
         groups = [int(rank >= n) for rank in ranks(b, strategy)]
-        return grouped(a, b, groups, w0, [w1, w2], temperature, divergence, standardize)
+        masses = {None: (), 'top': (0, ), 'rest': (1, ), 'both': (0, 1)}[by_mass]
+        return grouped(a, b, groups, w0, [w1, w2], temperature, divergence, standardize, masses)
 
     return mean([one(*rows) for rows in zip(z, v, target, strict=True)])
 

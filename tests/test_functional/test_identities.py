@@ -206,6 +206,12 @@ def test_stochastic_gdkd_that_keeps_all_is_dkd():
                  dkd_loss(student, teacher, target, alpha=0.3, beta=2.))
 
 
+def test_gdkd_with_both_weights_by_mass_is_kd():
+    student, teacher, target = maps(None, ignored=[3])
+    assert_close(gdkd_loss(student, teacher, target, k=3, w1=1., w2=1., by_mass='both'),
+                 kd_loss(student, teacher, target))
+
+
 def test_standardised_losses_see_no_scale():
     student, teacher, target = maps(None)
     stretched = 5 * student + 2

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:.*by construction:UserWarning')
 #: What has an operator; a draw in float64 would be another one, so that all classes are kept.
 CASES = [case._replace(settings=dict(keep=1.)) if case.name == 'stochastic_gdkd' else case for case in VARIANTS
          if case.function.__name__.startswith(('kd', 'dkd', 'gdkd', 'stochastic', 'binary'))
-         and 'standardize' not in case.settings]
+         and not {'standardize', 'by_mass'} & set(case.settings)]
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 
 

@@ -33,6 +33,21 @@ def test_random_groups_hold_target_and_a_fair_draw():
     assert ((random_groups(torch.zeros(40, 6), target[:40], 1.) == 2).sum(1) == 5).all()
 
 
+def test_one_class_is_never_kept():
+    """Drawn evenly from six, and where that is the target it is the next: that one is out twice as often."""
+    torch.manual_seed(0)
+    for t in (2, 5):
+        groups = random_groups(torch.zeros(6000, 6), torch.full((6000, ), t), 1., one_out=True)
+        assert (groups[:, t] == 0).all() and ((groups == 1).sum(1) == 1).all() and ((groups == 2).sum(1) == 4).all()
+        out = (groups == 1).double().mean(0)
+        for c in range(6):
+            expected = 0 if c == t else 2 / 6 if c == (t + 1) % 6 else 1 / 6
+            assert out[c].item() == pytest.approx(expected, abs=0.03)
+    kept = (random_groups(torch.zeros(6000, 6), torch.full((6000, ), 2), 0.75, one_out=True) == 2).double().mean(0)
+    assert kept[0].item() == pytest.approx(0.75 * 5 / 6, abs=0.03)
+    assert kept[3].item() == pytest.approx(0.75 * 4 / 6, abs=0.03)
+
+
 @pytest.mark.parametrize('lead, ratio, expected', [
     ([5., 4., 0., 0., 0.], 2., 2), ([9., 0., 0., 0., 0.], 2., 1), ([0., 0., 0., 0., 0.], 1.5, 1),
     ([1e4, 5e3, 0., -5e3, -1e4], 1.9, 3), ([1e4, 0., 0., 0., 0.], 2., 1)])
@@ -71,6 +86,17 @@ def test_equal_members_have_no_spread_though_their_mean_is_rounded():
         for value in (0.1, 0.7, 1.1, 100.1):
             row = torch.full((1, count), value)
             assert (z_score(row, torch.ones(1, count, dtype=torch.bool)) == 0).all()
+
+
+def test_the_deviations_of_the_published_code():
+    """Over all classes divided by C - 1, over a part of them by their number."""
+    logit = logits(3, 6, seed=4)
+    everything = torch.ones_like(logit, dtype=torch.bool)
+    centred = logit - logit.mean(1, keepdim=True)
+    assert_close(z_score(logit, everything, correction=1), centred / logit.std(1, keepdim=True))  # torch's own: C - 1
+    assert_close(z_score(logit, everything), centred / (centred.square().sum(1, keepdim=True) / 6).sqrt())
+    plain = GroupedLoss(OneGroup()).map(*(x / x.std(1, keepdim=True) for x in (logit, logit.flip(1))))
+    assert_close(GroupedLoss(OneGroup(), standardize='whole').map(logit, logit.flip(1)), plain)
 
 
 def test_parts_of_a_standardised_loss():
