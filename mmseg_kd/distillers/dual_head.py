@@ -6,21 +6,30 @@ from .random_stream import own_random_stream
 __all__ = ['auxiliary_classifier']
 
 _KINDS = ('linear', 'nonlinear')
+_INITS = ('normal', 'torch')
 _HIDDEN, _DROPOUT, _STD = 200, 0.1, 0.01
+
+
+def _check(settings: dict) -> None:
+    known = isinstance(settings, dict) and {'kind'} <= set(settings) <= {'kind', 'init'}
+    if not known or settings['kind'] not in _KINDS or settings.get('init', 'normal') not in _INITS:
+        raise ValueError(f"`dual_head`: expected dict(kind='linear') or dict(kind='nonlinear'), and perhaps "
+                         f"init='normal' or 'torch' in it, got {settings!r}.")
 
 
 def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Module:
     """Build a second classifier on the features of an existing one.
 
-    The linear one is what the main classifier is: one layer of the same form, Normal(0, 0.01) and zero bias. The
-    nonlinear one maps to 200 features, dropout 0.1, BatchNorm, ReLU, and from there to the classes (Yang et al.,
-    "Dual-Head Knowledge Distillation": linear for ImageNet, nonlinear for CIFAR-100).
+    The linear one is what the main classifier is: one layer of the same form. The nonlinear one maps to 200 features,
+    dropout 0.1, BatchNorm, ReLU, and from there to the classes (Yang et al., "Dual-Head Knowledge Distillation": linear
+    for ImageNet, nonlinear for CIFAR-100). The last layer starts with weights from Normal(0, 0.01) and zero bias, as
+    the classifiers of OpenMMLab do, or as torch initialises a layer, which is what the published code does.
 
     Its weights follow from torch's seed and from nothing else: the order in which a model is built does not change
     them, and they change no random number that the model draws.
 
     Args:
-        settings: ``dict(kind='linear'|'nonlinear')``.
+        settings: ``dict(kind='linear'|'nonlinear')``, and perhaps ``init='normal'`` (the default) or ``'torch'``.
         main: The main classifier, a linear layer or a convolution; it is read, not changed.
 
     Returns:
@@ -29,8 +38,7 @@ def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Modu
     Raises:
         ValueError: another kind, or an unknown setting.
     """
-    if not isinstance(settings, dict) or set(settings) != {'kind'} or settings['kind'] not in _KINDS:
-        raise ValueError(f"`dual_head`: expected dict(kind='linear') or dict(kind='nonlinear'), got {settings!r}.")
+    _check(settings)
     with own_random_stream('dual_head'):
         if settings['kind'] == 'linear':
             classifier = _like(main)
@@ -42,9 +50,10 @@ def auxiliary_classifier(settings: dict, main: nn.Conv2d | nn.Linear) -> nn.Modu
             classifier = nn.Sequential(
                 nn.Linear(main.in_features, _HIDDEN), nn.Dropout(_DROPOUT), nn.BatchNorm1d(_HIDDEN),
                 nn.ReLU(inplace=True), _like(main, _HIDDEN))
-        last = classifier if settings['kind'] == 'linear' else classifier[-1]
-        nn.init.normal_(last.weight, std=_STD)
-        nn.init.zeros_(last.bias)
+        if settings.get('init', 'normal') == 'normal':
+            last = classifier if settings['kind'] == 'linear' else classifier[-1]
+            nn.init.normal_(last.weight, std=_STD)
+            nn.init.zeros_(last.bias)
     return classifier
 
 

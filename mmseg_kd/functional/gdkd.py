@@ -87,9 +87,9 @@ def gdkd_loss(student: Logits,
     (:func:`~.topk.k_by_ratio`); with a table it is the entry of the target class, which is then
     needed (``tools/analysis/measure_topk.py`` measures one).
 
-    With ``by_mass`` weights follow the position as well: w1 or w2 or both are multiplied by the teacher's probability of
-    the group, b^v. These are the automatic weights in the code of the paper, where 'both' is v1, 'rest' v2 and 'top' v3
-    (res32x4 -> res8x4: w1, w2 = 6, 14 | 2, 14 | 6, 8). With 'both' and w0 = w1 = w2 = 1 it is KD.
+    With ``by_mass`` weights follow the position as well: w1 or w2 or both are multiplied by the teacher's probability
+    of the group, b^v. These are the automatic weights in the code of the paper, where 'both' is v1, 'rest' v2 and 'top'
+    v3 (res32x4 -> res8x4: w1, w2 = 6, 14 | 2, 14 | 6, 8). With 'both' and w0 = w1 = w2 = 1 it is KD.
 
     Reference: Zheng and Cheng, Rethinking Decoupled Knowledge Distillation: A Predictive Distribution Perspective,
     2025 (arXiv 2512.04625): the GDKD loss, and the choices of k in its code. k = 5 and T = 4 on CIFAR-100, where
@@ -139,4 +139,5 @@ def gdkd_loss(student: Logits,
                              'None; pass the labels, or one k for all, or `ratio` and `k_max`')
         if ignore_index is None:  # else they have been checked
             check_labels(target, student.shape[1], None)
-    return loss_of(GroupedLoss(groups, w0, (w1, w2), temperature, divergence, standardize, _BY_MASS[by_mass]), inputs)
+    loss = GroupedLoss(groups, w0, (w1, w2), temperature, divergence, standardize, _BY_MASS[by_mass])
+    return loss_of(loss, inputs)

@@ -27,15 +27,14 @@ def stochastic_gdkd_loss(student: Logits,
     .. math:: L = T^2 [ w_0 \, KL(b^v \| b^z) + w_1 \, D(p^v_S \| p^z_S) ]
 
     S is the subset: each class but the target belongs to it with probability ``keep``, drawn anew for each position and
-    call from torch's generator (``torch.manual_seed``). In the published code one class is never kept, drawn evenly from
-    all classes (where it is the target, the class after it): ``one_out`` does that, by a plain form, which on large
-    maps is slower. b = (probability of the target, of S, of what is left), p_S the
-    distribution inside S; what happens inside what is left is ignored. z student, v teacher, both at temperature T.
-    D is the Kullback-Leibler divergence in the direction ``divergence``. With keep = 1 it is DKD with alpha = w0,
-    beta = w1.
+    call from torch's generator (``torch.manual_seed``). In the published code one class is never kept, drawn evenly
+    from all classes (where it is the target, the class after it): ``one_out`` does that, by a plain form, which on
+    large maps is slower. b = (probability of the target, of S, of what is left), p_S the distribution inside S;
+    what happens inside what is left is ignored. z student, v teacher, both at temperature T. D is the Kullback-Leibler
+    divergence in the direction ``divergence``. With keep = 1 it is DKD with alpha = w0, beta = w1.
 
-    Reference: the stochastic variant in the code of GDKD (Zheng and Cheng, 2025, arXiv 2512.04625); keep = 0.75, w0 = 1,
-    w1 = 8, T = 4, one class out.
+    Reference: the stochastic variant in the code of GDKD (Zheng and Cheng, 2025, arXiv 2512.04625); keep = 0.75,
+    w0 = 1, w1 = 8, T = 4, one class out.
 
     Args:
         student: (N, C) or (N, C, *) logits of any floating type; the arithmetic is float32 or better. Small logits of
@@ -66,4 +65,5 @@ def stochastic_gdkd_loss(student: Logits,
     if student.shape[1] == 2:
         warn_once('stochastic_gdkd_loss: with C = 2 classes the term within the others is 0 by construction, '
                   '`w1` has no effect')
-    return loss_of(GroupedLoss(RandomPart(keep, one_out), w0, (0., 0., w1), temperature, divergence, standardize), inputs)
+    loss = GroupedLoss(RandomPart(keep, one_out), w0, (0., 0., w1), temperature, divergence, standardize)
+    return loss_of(loss, inputs)

@@ -66,7 +66,7 @@ def test_the_papers_settings_on_cifar100(pair):
     wanted = dict(
         kd=dict(temperature=4, loss_weight=0.9), dkd=dict(temperature=4, alpha=1, beta=beta),
         gdkd=dict(temperature=4, k=5, w0=1, w1=w1, w2=w2), gdkd3=dict(temperature=4, k=4, w0=1, w1=w1, w2=w2),
-        dhkd=dict(temperature=2, loss_weight=1), dgkd=dict(temperature=4, alpha=1, beta=1, epsilon=6))
+        dhkd=dict(temperature=2, loss_weight=1), dgkd=dict(temperature=4, alpha=1, beta=1, epsilon=6, softening=1e-8))
     for method, config in configs.items():
         term = config.model.distill[method]
         assert {name: value for name, value in term.loss.items() if name != 'type'} == wanted[method]
@@ -79,7 +79,7 @@ def test_the_papers_settings_on_cifar100(pair):
         teacher, student = pair.split('_')
         assert teacher in config.model.teacher.config
         assert config.model.backbone == read(ROOT / f'configs/cls/vanilla/{student}_1xb64_cifar100.py').model.backbone
-    assert configs['dhkd'].model.dual_head.kind == 'nonlinear'
+    assert configs['dhkd'].model.dual_head == dict(kind='nonlinear', init='torch')
     assert configs['dhkd'].optim_wrapper.type == 'mmseg_kd.GradAlignOptimWrapper'
 
 
@@ -91,8 +91,8 @@ def test_the_papers_settings_on_imagenet(pair, beta, w12):
         loss = configs[method].model.distill[method].loss
         assert (loss.k, loss.w0, loss.w1, loss.w2, loss.temperature) == (k, 0.5, w12, w12, 1)
     dhkd = configs['dhkd'].model
-    assert dhkd.dual_head.kind == 'linear' and dhkd.distill.dhkd.loss.loss_weight == 0.1
-    assert dhkd.distill.dhkd.schedule == dict(stop=50, by_epoch=True)
+    assert dhkd.dual_head == dict(kind='linear', init='torch') and dhkd.distill.dhkd.loss.loss_weight == 0.1
+    assert dhkd.distill.dhkd.schedule == dict(stop=49, by_epoch=True)  # 1 to 49
     assert configs['dhkd'].optim_wrapper.type == 'OptimWrapper'
 
 

@@ -11,6 +11,8 @@ from mmengine.runner import Runner
 from tiny import batch, build, build_part, command, distilled, run_config, segmentor, train_only_state
 from torch import nn
 
+from mmseg_kd.distillers.dual_head import auxiliary_classifier
+
 AUX = dict(dhkd=dict(loss=dict(type='mmseg_kd.BinaryKLNormLoss'), on='aux_logits'))
 HOOKS = [dict(type='mmseg_kd.ExactResumeHook')]
 
@@ -33,6 +35,27 @@ def test_linear_is_one_layer_like_the_main_classifier():
     second, main = model.auxiliary_classifier, model.decode_head.conv_seg
     assert type(second) is nn.Conv2d and second.weight.shape == main.weight.shape
     assert second.weight.std().item() == pytest.approx(0.01, rel=0.2) and not second.bias.any()
+
+
+@pytest.mark.parametrize('main, kind', [
+    (nn.Linear(40, 30), 'linear'), (nn.Linear(40, 30), 'nonlinear'), (nn.Conv2d(40, 30, 1), 'nonlinear')])
+def test_it_may_start_as_torch_starts_a_layer(main, kind):
+    """Uniform within 1 / sqrt(fan in), weights and bias: the published code sets nothing else."""
+    classifier = auxiliary_classifier(dict(kind=kind, init='torch'), main)
+    layers = [classifier] if kind == 'linear' else [classifier[0], classifier[-1]]
+    for layer in layers:
+        bound = layer.weight[0].numel()**-0.5
+        for values in (layer.weight, layer.bias):
+            assert 0.9 * bound < values.abs().max() <= bound
+            assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.25)
+    plain = auxiliary_classifier(dict(kind=kind, init='normal'), main)
+    assert same(plain.state_dict(), auxiliary_classifier(dict(kind=kind), main).state_dict())
+
+
+def test_an_unknown_start_is_refused():
+    for bad in (dict(kind='linear', init='xavier'), dict(init='torch'), dict(kind='linear', std=1.)):
+        with pytest.raises(ValueError, match="`dual_head`: expected .*init='normal' or 'torch'"):
+            auxiliary_classifier(bad, nn.Linear(4, 3))
 
 
 def test_nonlinear_is_the_papers_sequence():

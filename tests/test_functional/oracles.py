@@ -46,7 +46,8 @@ def standardized(row, groups, mode):
 def grouped(z, v, groups, w_between, w_within, temperature, divergence='forward', standardize=None, by_mass=()):
     """One position: T^2 [w_b KL(b^v || b^z) + sum_g w_g KL(p^v_g || p^z_g)].
 
-    The groups in ``by_mass`` have w_g times their b^v. Standardised as a whole both terms see the z-scores; group by group only the terms within.
+    The groups in ``by_mass`` have w_g times their b^v. Standardised as a whole both terms see the z-scores; group by
+    group only the terms within.
     """
     inner_z, inner_v = z, v
     if standardize:
