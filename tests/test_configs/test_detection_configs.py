@@ -34,7 +34,19 @@ def published():
 
 
 def test_all_pairs_are_there():
-    assert len(PAIRS) == 10 and len(CONFIGS) >= 20
+    assert len(PAIRS) == 11 and len(CONFIGS) >= 26
+
+
+@pytest.mark.parametrize('method, term, loss', [
+    ('gdkd', 'gdkd', dict(type='mmseg_kd.GDKDLoss', k=5, w0=1, w1=0.125, w2=0.25, temperature=1)),
+    ('gdkd3', 'gdkd3', dict(type='mmseg_kd.GDKD3Loss', k=2, w0=1, w1=0, w2=0.25, temperature=1)),
+    ('ld-gdkd', 'ld', dict(type='mmseg_kd.GDKDLoss', k=5, w0=1, w1=1, w2=2, temperature=4, loss_weight=0.5))])
+def test_gdkd_has_the_settings_of_its_detection_code(method, term, loss):
+    paths = [path for path in CONFIGS if path.parent.name == method]
+    assert len(paths) == (2 if method == 'ld-gdkd' else 3)
+    for path in paths:
+        settings = Config.fromfile(path, import_custom_modules=False).model.distill[term]
+        assert settings == dict(loss=loss, on='box_logits' if term == 'ld' else 'logits')
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -14,8 +14,11 @@ from tiny import ROOT
 
 ZOO = ROOT / 'configs/seg'
 MMSEG = Path(mmseg.__file__).parent / '.mim'
-CONFIGS = sorted((path for path in ZOO.glob('*/*.py') if path.parent.name != 'vanilla'),
-                 key=lambda path: (path.name.split('_')[1:], path.name))
+_ALL = sorted((path for path in ZOO.glob('*/*.py') if path.parent.name != 'vanilla'),
+              key=lambda path: (path.name.split('_')[1:], path.name))
+#: Configs with all settings of a paper, and those of the zoo's rule: every method on every pair, trained as mmseg does.
+PUBLISHED = [path for path in _ALL if '-published_' in path.name]
+CONFIGS = [path for path in _ALL if path not in PUBLISHED]
 #: method, teacher, student, GPUs x pictures on each, thousands of iterations, data, crop.
 GRAMMAR = re.compile(
     r'(?P<method>[a-z0-9-]+)_(?P<teacher>[a-z0-9-]+)_(?P<student>[a-z0-9-]+)_(?P<gpus>\d)xb(?P<batch>\d)-'

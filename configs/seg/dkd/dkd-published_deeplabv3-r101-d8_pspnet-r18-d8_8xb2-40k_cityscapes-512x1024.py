@@ -1,0 +1,4 @@
+_base_ = [
+    '../../_base_/pairs/deeplabv3-r101-d8_pspnet-r18-d8_cityscapes-40k.py',
+    '../../_base_/distill/dkd_cityscapes.py']
+model = dict(distill=_base_.distill)
