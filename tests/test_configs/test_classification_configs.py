@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
 from tiny import ROOT, build_part
 from tiny_cls import image_batch
 
@@ -94,6 +95,41 @@ def test_the_papers_settings_on_imagenet(pair, beta, w12):
     assert dhkd.dual_head == dict(kind='linear', init='torch') and dhkd.distill.dhkd.loss.loss_weight == 0.1
     assert dhkd.distill.dhkd.schedule == dict(stop=49, by_epoch=True)  # 1 to 49
     assert configs['dhkd'].optim_wrapper.type == 'OptimWrapper'
+
+
+#: The rows of the table in DGKD's blog, teacher and student, by data.
+ROWS_OF_DGKD = {
+    '1xb64_cifar100': ['resnet50_resnet18', 'vit-s-p4_resnet18', 'resnet18_resnet18', 'resnet50_resnet50',
+                       'resnet101_resnet101', 'shufflenet-v2_resnet50', 'shufflenet-v2_vit-s-p4'],
+    '8xb64_in1k': ['resnet50_resnet18', 'resnet50_shufflenet-v2', 'vit-s-p16_resnet18', 'vit-s-p16_shufflenet-v2',
+                   'resnet101_resnet101', 'resnet50_resnet50', 'resnet18_resnet18']}
+
+
+def test_every_row_of_dgkds_table_with_the_term_of_its_code():
+    assert sum(map(len, ROWS_OF_DGKD.values())) == 14
+    for data, pairs in ROWS_OF_DGKD.items():
+        for pair in pairs:
+            term = read(ROOT / f'configs/cls/dgkd/dgkd_{pair}_{data}.py').model.distill.dgkd
+            assert term == dict(
+                loss=dict(type='mmseg_kd.DGKDLoss', alpha=1, beta=1, epsilon=6, temperature=4, softening=1e-8),
+                schedule=dict(warmup=20, by_epoch=True))
+
+
+@pytest.mark.parametrize('pair', ['resnet56_resnet20', 'resnet50_resnet18'])
+def test_the_optimizer_of_dgkds_code(pair):
+    config = read(ROOT / f'configs/cls/dgkd/dgkd-published_{pair}_1xb64_cifar100.py')
+    assert config.model.distill.dgkd.loss.beta == 8 and config.train_cfg.max_epochs == 100
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    assert config.optim_wrapper.optimizer == dict(
+        type='AdamW', lr=0.05, weight_decay=optimizer.defaults['weight_decay'])  # its code leaves it to torch
+    wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), config.optim_wrapper)
+    schedulers = [PARAM_SCHEDULERS.build(dict(each, optimizer=wrapper.optimizer)) for each in config.param_scheduler]
+    for epoch in range(100):
+        expected = (epoch + 1) / 20 if epoch < 20 else 0.1**sum(epoch >= each for each in (60, 75, 90))
+        assert wrapper.get_lr()['lr'][0] == pytest.approx(0.05 * expected)
+        wrapper.optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -1,0 +1,2 @@
+_base_ = ['resnet50-cifar.py']
+model = dict(backbone=dict(depth=101))

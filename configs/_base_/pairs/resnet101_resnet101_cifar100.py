@@ -1,0 +1,6 @@
+_base_ = ['../../cls/vanilla/resnet101_1xb64_cifar100.py']
+model = dict(
+    type='mmseg_kd.DistilledImageClassifier',
+    teacher=dict(
+        config='mmseg_kd::cls/vanilla/resnet101_1xb64_cifar100.py',
+        checkpoint='work_dirs/resnet101_1xb64_cifar100/epoch_240.pth'))

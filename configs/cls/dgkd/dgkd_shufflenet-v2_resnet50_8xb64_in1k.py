@@ -1,2 +1,0 @@
-_base_ = ['../../_base_/pairs/shufflenet-v2_resnet50_in1k.py', '../../_base_/distill/dgkd_in1k.py']
-model = dict(distill={{_base_.distill}})
