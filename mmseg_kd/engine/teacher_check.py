@@ -25,9 +25,10 @@ class TeacherCheckHook(Hook):
     Wrong weights, another order of the labels, or pictures normalised in another way leave a teacher near chance, and
     days of training behind it. The mIoU is that of mmseg's own evaluation (``IoUMetric`` over the classes that occur;
     padding, resizing and sliding windows as the teacher's config has them), on pictures spread evenly over the
-    validation split; processes share the pictures. Every teacher with trained weights is evaluated. It does nothing for
-    models without a teacher, where no term reads a teacher's logits or these are of another number of classes, for a
-    teacher without a checkpoint (random weights, as asked) or from a cache, and without validation.
+    validation split; processes share the pictures, unless they share the teacher's weights: then each sees all. Every
+    teacher with trained weights is evaluated. It does nothing for models without a teacher, where no term reads a
+    teacher's logits or these are of another number of classes, for a teacher without a checkpoint (random weights, as
+    asked) or from a cache, and without validation.
     ``tools/train.py`` adds this hook to every run with what ``teacher_check=dict(...)`` says in the config;
     ``--cfg-options teacher_check=False`` leaves it out.
 
@@ -69,23 +70,24 @@ class TeacherCheckHook(Hook):
         runner.logger.info(f'Checking `{name}` on {number} validation pictures before training '
                            '(`teacher_check=False` leaves this out).')
         start = said = time.monotonic()
-        rank, processes = get_dist_info()
+        # Processes that share a teacher's weights must run it equally often, and a picture of another size may have
+        # more sliding windows; so they all look at the same pictures.
+        rank, processes = (0, 1) if getattr(teacher, 'shared', False) else get_dist_info()
         places = np.linspace(0, len(dataset) - 1, number).round().astype(int)
         # Intersection, union and labels of each class.
         areas = torch.zeros(3, max(model.out_channels, 2), dtype=torch.float64)
-        # All processes run the teacher equally often: one whose weights they share would wait for ever.
-        for turn in range(rank, -(-number // processes) * processes, processes):
-            found = _areas(model, teacher, dataset[int(places[min(turn, number - 1)])], areas.shape[1])
-            if found is None:
-                return  # no labels
-            if turn < number:
-                areas += found
+        for turn in range(rank, number, processes):
+            areas += _areas(model, teacher, dataset[int(places[turn])], areas.shape[1])
             if time.monotonic() - said > _PATIENCE:
                 said = time.monotonic()
                 runner.logger.info(f'Checking `{name}`: {min(turn + processes, number)} of {number} pictures.')
-        all_reduce(areas)
+        if processes > 1:
+            all_reduce(areas)
+        if not areas[2].any():
+            runner.logger.info(f'`{name}` was not checked: these pictures have no labels.')
+            return
         intersection, union = areas[:2, areas[1] > 0]
-        miou = 100 * (intersection / union).mean().item() if union.numel() else float('nan')
+        miou = 100 * (intersection / union).mean().item()
         frequent, constant = _most_frequent(areas[2])
         names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or range(areas.shape[1])
         runner.logger.info(f'`{name}` has {miou:.2f} mIoU on {number} validation pictures; always answering '
@@ -107,12 +109,12 @@ class TeacherCheckHook(Hook):
                 'teacher; --cfg-options teacher_check=False trains all the same.')
 
 
-def _areas(model, teacher, sample: dict, num_classes: int) -> Tensor | None:
-    """Intersection, union and number of labels of each class in a picture, (3, C); None where it has no label map."""
+def _areas(model, teacher, sample: dict, num_classes: int) -> Tensor:
+    """Intersection, union and number of labels of each class in a picture, (3, C); 0 where it has no label map."""
     from mmseg.evaluation import IoUMetric
     prediction, = model.teacher_predictions(teacher, pseudo_collate([sample]))
     if prediction.labels is None:
-        return None
+        return torch.zeros(3, num_classes, dtype=torch.float64)
     intersection, union, _, labels = IoUMetric.intersect_and_union(
         prediction.predicted.cpu(), prediction.labels.cpu(), num_classes, model.last_head.ignore_index)
     return torch.stack([intersection, union, labels]).double()

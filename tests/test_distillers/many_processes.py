@@ -6,6 +6,7 @@ It imports everything once and forks, which costs a second where a fresh interpr
 processes and every case a process writes its weights after three steps to FOLDER; so does one process on the joined
 batch. Then runs with mmengine's Runners, on the data.
 """
+import faulthandler
 import os
 import socket
 import sys
@@ -17,20 +18,24 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, MMFullyShardedDataParallel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import RUNNERS
+from mmengine.registry import HOOKS, RUNNERS, TRANSFORMS
 from mmengine.runner import Runner
 from tiny import batch, build, distilled, run_config, segmentor, train_only_state
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from mmseg_kd.engine import TeacherCheckHook
 from mmseg_kd.engine.checkpoint_loading import load_checkpoints_without_code
 from mmseg_kd.engine.runner_defaults import add_training_hooks, use_gloo_without_gpu
 from mmseg_kd.engine.step_statistics import StepStatistics
 from mmseg_kd.safe_load import load_without_code
 
 PROCESSES = (2, 4)
+#: Seconds after which a process that waits for another is ended with its stack, where one may wait for ever.
+PATIENCE = 90
 
 
 def _logits(**loss):
@@ -144,6 +149,73 @@ def runs(rank, processes, folder, data_root):
                folder / f'last_{rank}.pth')
 
 
+@TRANSFORMS.register_module()
+class CropToItsNumber:
+    """Pictures of other widths: a sliding window sees one of them more often than another."""
+
+    def __call__(self, results):
+        width = 32 + 16 * results['sample_idx']
+        results['img'], results['gt_seg_map'] = results['img'][:, :width], results['gt_seg_map'][:, :width]
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+
+@HOOKS.register_module()
+class SpoilPicturesHook(Hook):
+    """Puts NaN into the pictures of one process, which no other process sees."""
+
+    def __init__(self, rank, iterations):
+        self.rank, self.iterations = rank, iterations
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if torch.distributed.get_rank() == self.rank and runner.iter + 1 in self.iterations:
+            data_batch['inputs'] = [picture * float('nan') for picture in data_batch['inputs']]
+
+
+def shared_teacher(data_root, folder, **settings):
+    """A Runner whose teacher's weights are shared by the processes, and which slides a window over pictures."""
+    teacher = segmentor(16, 'PSPHead')
+    teacher['test_cfg'] = dict(mode='slide', crop_size=(32, 32), stride=(16, 16))
+    model = distilled(segmentor(4), teacher, folder / 'teacher.pth') | _logits(type='mmseg_kd.KDLoss')
+    alone = not torch.distributed.is_initialized()
+    model['teacher']['shard'] = not alone
+    config = run_config(model if not alone else teacher, data_root, work_dir=str(folder / 'shared'),
+                        launcher='none' if alone else 'pytorch', experiment_name=f'shared{alone}',
+                        visualizer=dict(type='Visualizer', name=f'shared{alone}'),
+                        load_from=str(folder / 'teacher.pth') if alone else None, **settings)
+    config.val_dataloader.dataset.indices = 3
+    config.val_dataloader.dataset.pipeline.insert(2, dict(type='CropToItsNumber'))
+    config.default_hooks.checkpoint = None
+    if not alone:
+        add_training_hooks(config)
+        use_gloo_without_gpu(config)
+    return Runner.from_cfg(config)
+
+
+def shared_teachers(rank, folder, data_root):
+    """The teacher check, and the search for a NaN that one process sees, where all must run the teacher alike."""
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    runner = shared_teacher(data_root, folder, teacher_check=dict(min_miou=0.),
+                            custom_hooks=[dict(type='mmseg_kd.FiniteStepHook', skip=1),
+                                          dict(type='SpoilPicturesHook', rank=1, iterations=(1, 3))])
+    check = next(hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook))
+    judge, seen = check._judge, {}
+
+    def judge_and_note(name, miou, *args):
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        seen['miou'] = miou
+        judge(name, miou, *args)
+    check._judge = judge_and_note
+    try:
+        runner.train()
+    except FloatingPointError as error:
+        seen['refusal'] = str(error)
+    seen['iterations'] = runner.iter
+    seen['shared'] = any(hasattr(value, 'full_tensor') for value in runner.model.module.teacher.model.parameters())
+    torch.save(seen, folder / f'shared_{rank}.pth')
+    faulthandler.cancel_dump_traceback_later()
+
+
 def one_process(rank, processes, folder, data_root, port):
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank),
@@ -154,6 +226,8 @@ def one_process(rank, processes, folder, data_root, port):
         trained = train(name, slice(rank * size, (rank + 1) * size), processes)
         torch.save(trained, folder / f'{name}_{processes}_{rank}.pth')
     runs(rank, processes, folder, data_root)
+    if processes == 2:
+        shared_teachers(rank, folder, data_root)
     torch.distributed.destroy_process_group()
 
 
@@ -167,6 +241,7 @@ if __name__ == '__main__':
     # Formatting the config takes longer than all else, at each start and for each checkpoint.
     Config.pretty_text = property(repr)
     folder, data_root = Path(sys.argv[1]), sys.argv[2]
+    torch.save(build(segmentor(16, 'PSPHead')).state_dict(), folder / 'teacher.pth')
     for processes in PROCESSES:
         torch.multiprocessing.start_processes(one_process, (processes, folder, data_root, free_port()),
                                               nprocs=processes, start_method='fork')
@@ -177,3 +252,4 @@ if __name__ == '__main__':
                         work_dir=str(folder / 'val_1'), experiment_name='val_1')
     config.val_dataloader.dataset.indices = 3
     torch.save(Runner.from_cfg(config).val(), folder / 'score_1.pth')
+    torch.save(shared_teacher(data_root, folder).val(), folder / 'score_of_teacher.pth')

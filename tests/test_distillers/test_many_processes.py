@@ -66,3 +66,21 @@ def test_fsdp_resumes(trained):
         last = torch.load(trained / f'last_{rank}.pth')
         assert last['iter'] == 4 and last['names'] and not any('distill' in name for name in last['names'])
         assert last['others'] == ['dual_head.weight', 'dual_head.bias']
+
+
+def test_a_shared_teacher_is_checked_where_processes_cannot_share_pictures_evenly(trained):
+    """Three pictures on two processes, whose widths give a sliding window one, two and three places."""
+    expected = torch.load(trained / 'score_of_teacher.pth', weights_only=False)['mIoU']
+    for rank in range(2):
+        seen = torch.load(trained / f'shared_{rank}.pth')
+        assert seen['shared'] and round(seen['miou'], 2) == expected
+
+
+def test_the_origin_of_a_nan_that_one_process_sees_is_told_beside_a_shared_teacher(trained):
+    """The first such step is left out on both, the second ends both."""
+    messages = [torch.load(trained / f'shared_{rank}.pth') for rank in range(2)]
+    assert [seen['iterations'] for seen in messages] == [2, 2]
+    assert messages[0]['refusal'].startswith('Iteration 3: the loss of another process is not finite')
+    assert messages[1]['refusal'].startswith('Iteration 3: decode.loss_ce = nan')
+    assert 'First seen in the images. Batch: ' in messages[1]['refusal']
+    assert all('1 such steps were left out before' in seen['refusal'] for seen in messages)
