@@ -20,7 +20,7 @@ from .channels import fit_features
 from .compare import two_classes
 from .dual_head import auxiliary_classifier
 from .runner_state import begin_step
-from .terms import DistillTerm, build_terms
+from .terms import DistillTerm, as_map, build_terms
 
 __all__ = ['TERM_PREFIX', 'Distilled', 'Distilling', 'are_joined', 'as_step_loss', 'batch_of_all_processes',
            'share_of_all']
@@ -193,6 +193,7 @@ class Distilling:
                     theirs = [class_map(two_classes(value)) for value in theirs]
                 ours = of_student[name]
                 if term.adapters:
+                    theirs = [as_map(value) for value in theirs]
                     ours = term.adapted(index, ours, [value.shape[2:] for value in theirs])
                 value = 0
                 for pair in zip(ours, theirs, strict=True):

@@ -14,7 +14,7 @@ from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 from .adapters import check_adapter
 from .schedule import Schedule, read_schedule
 
-__all__ = ['DistillTerm', 'build_loss', 'build_terms', 'taps_of']
+__all__ = ['DistillTerm', 'as_map', 'build_loss', 'build_terms', 'taps_of']
 
 _SETTINGS = ('loss', 'on', 'weight', 'adapter', 'schedule')
 #: What a term of a model with dense logits may say as well, and the values; the first is the default.
@@ -107,10 +107,12 @@ class DistillTerm(nn.Module):
 
         Args:
             teacher: Number of the teacher.
-            features: One value a tap.
+            features: One value a tap; for an adapter a vector (N, C) is a map of one position.
             sizes: Spatial sizes of the teacher's.
         """
-        return self.adapters[teacher](features, sizes) if self.adapters else features
+        if not self.adapters:
+            return features
+        return self.adapters[teacher]([as_map(each) for each in features], [tuple(size) or (1, 1) for size in sizes])
 
     def zero(self, features: list[Tensor]) -> Tensor:
         """A zero with a graph through all that the term trains: optimizer and DDP see every parameter in every step."""
@@ -118,6 +120,11 @@ class DistillTerm(nn.Module):
         for index in range(len(self.adapters)):
             values += self.adapted(index, features, [value.shape[2:] for value in features])
         return sum(0. * value.sum() for value in values)
+
+
+def as_map(features: Tensor) -> Tensor:
+    """Features (N, C, h, w); pooled ones, (N, C), as a map of one position."""
+    return features[:, :, None, None] if features.dim() == 2 else features
 
 
 def build_terms(distill: dict, ignore_index: int | None, weights: Collection[str] = (),

@@ -51,7 +51,8 @@ def test_one_training_step(path):
     assert not torch.equal(parameter, before)
     method = path.stem.split('_')[0].split('-')[0]
     if method in METHODS:
-        assert set(logs) == {'loss', 'loss_cls', f'distill.loss_{method}'} and logs[f'distill.loss_{method}'] != 0
+        terms = {f'distill.loss_{method}'} | ({'distill.loss_review'} if '-reviewkd_' in path.name else set())
+        assert set(logs) == {'loss', 'loss_cls'} | terms and all(logs[term] != 0 for term in terms)
 
 
 def test_the_papers_pairs_are_complete():
@@ -95,6 +96,31 @@ def test_the_papers_settings_on_imagenet(pair, beta, w12):
     assert dhkd.dual_head == dict(kind='linear', init='torch') and dhkd.distill.dhkd.loss.loss_weight == 0.1
     assert dhkd.distill.dhkd.schedule == dict(stop=49, by_epoch=True)  # 1 to 49
     assert configs['dhkd'].optim_wrapper.type == 'OptimWrapper'
+
+
+@pytest.mark.parametrize('data', ['tiny-imagenet', 'cub'])
+def test_gdkds_settings_of_resnet50_and_mobilenet_v1(data):
+    configs = {method: read(ROOT / f'configs/cls/{method}/{method}_resnet50_mobilenet-v1_1xb64_{data}.py')
+               for method in ('kd', 'dkd', 'gdkd')}
+    assert {method: config.model.distill[method].loss for method, config in configs.items()} == dict(
+        kd=dict(type='mmseg_kd.KDLoss', temperature=1, loss_weight=0.5),
+        dkd=dict(type='mmseg_kd.DKDLoss', alpha=1, beta=2, temperature=1),
+        gdkd=dict(type='mmseg_kd.GDKDLoss', k=5, w0=0.5, w1=2, w2=2, temperature=1))
+    rate, milestones = (0.001, [30, 60]) if data == 'tiny-imagenet' else (0.0025, [40, 80])
+    for config in configs.values():
+        assert config.optim_wrapper.optimizer == dict(type='SGD', lr=rate, momentum=0.9, weight_decay=0.001)
+        assert config.param_scheduler[0].milestones == milestones and config.train_cfg.max_epochs == 100
+    assert configs['kd'].model.head.loss.loss_weight == 0.5
+
+
+def test_gdkd3_for_a_transformer():
+    config = read(ROOT / 'configs/cls/gdkd3/gdkd3_resnet50_swin-t_8xb128_in1k.py')
+    assert config.model.distill == dict(gdkd3=dict(
+        loss=dict(type='mmseg_kd.GDKD3Loss', k=5, w0=1, w1=1, w2=1, temperature=1)))
+    optimizer, paramwise = config.optim_wrapper.optimizer, config.optim_wrapper.paramwise_cfg
+    assert optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05) and config.optim_wrapper.clip_grad.max_norm == 5
+    assert paramwise.norm_decay_mult == paramwise.bias_decay_mult == 0 and '.cls_token' not in paramwise.custom_keys
+    assert config.train_cfg.max_epochs == 300 and config.param_scheduler[0].end == 20
 
 
 #: The rows of the table in DGKD's blog, teacher and student, by data.

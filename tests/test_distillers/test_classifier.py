@@ -170,6 +170,28 @@ def test_a_named_module_is_compared():
     assert losses_of(model, data)['distill.loss_mse'].item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_pooled_features_pass_through_an_adapter():
+    """A vector (N, C) is a map of one position: the mean square of what a 1x1 convolution makes of it."""
+    term = dict(loss=dict(type='mmseg_kd.HierarchicalContextLoss'), adapter=dict(kind='linear'), on='neck[0]')
+    student = classifier(backbone=dict(type='mmseg_kd.CIFARResNet', depth=8, width_factor=2),
+                         head=dict(type='LinearClsHead', num_classes=10, in_channels=128))
+    model, data = build_classifier(distilled_classifier(student, classifier(14), distill=dict(x=term))), image_batch()
+    images = (torch.stack(data['inputs']).float() - 100) / 60
+    with torch.no_grad():
+        z, = copy.deepcopy(model).train().backbone(images)
+        v, = model.teacher.model.backbone(images)
+        layer = model.terms['x'].adapters[0][0]
+        assert layer.weight.shape == (64, 128, 1, 1)
+        z = z.mean((2, 3)) @ layer.weight[:, :, 0, 0].T + layer.bias
+        wanted = (z - v.mean((2, 3))).double().square().mean().item()
+    losses = losses_of(model, data)
+    assert losses['distill.loss_x'].item() == pytest.approx(wanted, rel=1e-4)
+    losses['distill.loss_x'].backward()
+    assert layer.weight.grad.abs().max() > 0
+    model.terms['x'].scale = 0.  # beyond a stop: still a zero with a graph through the adapter
+    assert losses_of(model, data)['distill.loss_x'].item() == 0
+
+
 def test_the_teacher_stays_as_it_was_and_out_of_the_weights():
     model = build_classifier(distilled_classifier(classifier(), classifier(14))).train()
     before = {name: value.clone() for name, value in model.teacher.model.state_dict().items()}

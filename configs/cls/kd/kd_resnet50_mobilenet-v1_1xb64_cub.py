@@ -1,0 +1,2 @@
+_base_ = ['../../_base_/pairs/resnet50_mobilenet-v1_cub.py', '../../_base_/distill/kd_in1k.py']
+model = dict(head=dict(loss=dict(loss_weight={{_base_.supervised_weight}})), distill={{_base_.distill}})
