@@ -1,7 +1,10 @@
-"""The settings that papers publish for segmentation, as configs: GDKD's Cityscapes setting."""
+"""The page that leads from a paper to its config, and GDKD's published Cityscapes setting."""
+import re
+
 import pytest
 import torch
 from test_zoo_steps import network, pictures, read_for_a_step
+from tiny import ROOT
 from torch.nn import functional as F
 from zoo import GRAMMAR, PUBLISHED, pair_of, parse, read
 
@@ -10,6 +13,19 @@ LOSSES = dict(
     gdkd=dict(type='mmseg_kd.GDKDLoss', k=3, w0=1, w1=1, w2=2, temperature=1),
     gdkd3=dict(type='mmseg_kd.GDKD3Loss', k=3, w0=1, w1=1, w2=2, temperature=1))
 PAIRS = [('deeplabv3-r101-d8', student, 'cityscapes') for student in ('deeplabv3-r18-d8', 'pspnet-r18-d8')]
+
+
+def test_every_config_that_the_page_of_papers_names_is_there():
+    names = re.findall(r'`((?:cls|seg|det)/[^`]+)`', (ROOT / 'docs/papers.md').read_text())
+    assert len(names) > 30
+    for name in names:
+        patterns = [name.replace('<pair>', '*')]
+        while '{' in patterns[0]:  # alternatives, as a shell has them
+            patterns = [pattern.replace(found[0], choice, 1) for pattern in patterns
+                        for found in [re.search(r'{([^}]+)}', pattern)] for choice in found[1].split(',')]
+        for pattern in patterns:
+            found = [*(ROOT / 'configs').glob(pattern)]
+            assert found and all(path.suffix == '.py' or path.is_dir() for path in found), pattern
 
 
 def test_there_is_one_of_each():
