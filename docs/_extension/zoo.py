@@ -9,6 +9,8 @@ from .links import ROOT
 __all__ = ['write_zoo_pages']
 
 CONFIGS = ROOT / 'configs'
+#: Methods whose columns come last.
+VARIANTS = '-published', '-reviewkd'
 DATA = {
     'cifar100': 'CIFAR-100', 'in1k': 'ImageNet', 'cub': 'CUB-200-2011', 'tiny-imagenet': 'Tiny-ImageNet',
     'coco': 'COCO', 'digits-8x8': 'Digits, 8x8', 'camvid-120x160': 'CamVid, 120x160',
@@ -69,6 +71,7 @@ def tables(room: str) -> list[str]:
             pair = cells.setdefault((entry['teacher'], entry['student']), {})
             pair[entry['method']] = f'[{own_settings(path, entry["method"]) or "config"}]({link})'
             methods += [entry['method']] * (entry['method'] not in methods)
+        methods.sort(key=lambda method: method.endswith(VARIANTS))
         lines += [f'## {data}', '', row('teacher', 'student', *methods), row('---', '---', *['---'] * len(methods))]
         lines += [row(*names, *(pair.get(method, '') for method in methods)) for names, pair in cells.items()]
         lines += ['', f'Without a teacher: {", ".join(alone)}.' if alone else '', '']
@@ -89,7 +92,8 @@ def own_settings(path: Path, method: str) -> str:
     """What the pair says about this method, like 'beta 8': the papers tune some settings for each pair."""
     for part in parts(path, 'pairs'):
         pair = assigned(part, 'pair') or {}
-        chosen = pair.get(method, {}) if isinstance(pair, dict) else {}
+        plain = method.removesuffix('-reviewkd')
+        chosen = pair.get(plain, {}) if isinstance(pair, dict) else {}
         return ', '.join(f'{key} {value:g}' for key, value in chosen.items() if isinstance(value, (int, float)))
     return ''
 

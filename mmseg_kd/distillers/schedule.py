@@ -11,7 +11,7 @@ class Schedule:
     The factor depends only on time, so a resumed run continues it without anything being saved. With a warm-up
     of n it grows by 1/n per step and is 1 at the n-th, as in the published code of DKD and GDKD (20 epochs on
     CIFAR-100: the first epoch counts 1/20; 1 epoch on ImageNet: no effect). From ``stop`` on it is 0 (DHKD on ImageNet:
-    epoch 50).
+    from the 50th epoch, which is number 49).
 
     Args:
         warmup: Length of the warm-up; 0: none.
