@@ -5,15 +5,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .binary import BinaryKL, BinaryKLNorm
-from .grouped import ByRank, GroupedLoss, OneGroup, RandomPart, TargetAndRest
+from .grouped import ByRank, GroupedLoss, OneGroup, RandomPart, TargetAndRest, kl_terms, masked_log_softmax
 
-__all__ = ['ALL', 'BINARY_KL', 'BINARY_KL_NORM', 'CROSS_ENTROPY', 'CrossEntropy', 'GIVEN', 'Loss', 'RANDOM', 'RANK',
-           'TARGET', 'kind_of']
+__all__ = ['ALL', 'BINARY_KL', 'BINARY_KL_NORM', 'CHANNEL_WISE', 'CROSS_ENTROPY', 'ChannelWise', 'CrossEntropy', 'GIVEN',
+           'Loss', 'RANDOM', 'RANK', 'TARGET', 'kind_of']
 
 #: How groups are formed; those that a kernel does not form itself are given to it.
 ALL, TARGET, RANK, RANDOM, GIVEN = range(5)
 #: The losses without groups.
-BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY = range(5, 8)
+BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, CHANNEL_WISE = range(5, 9)
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,32 @@ class CrossEntropy:
         return F.cross_entropy(student, target, reduction='none')
 
 
-Loss = GroupedLoss | BinaryKL | BinaryKLNorm | CrossEntropy
+@dataclass(frozen=True)
+class ChannelWise:
+    """See :func:`.cwd.cwd_loss`: its distributions run over the positions, so that it has operators of its own."""
+
+    temperature: float
+    needs_target = False
+
+    def map(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+        """What each position contributes, (N, *), of checked (N, C, *) logits; its sum over an image is the loss of
+        that image.
+
+        Args:
+            valid: (N, *) bool, the positions that the distributions run over.
+        """
+        if valid.numel() == 0:
+            return student.sum(1) * 0.
+        member = valid.flatten(1).unsqueeze(2)  # (N, P, 1)
+        log_q, log_p = (masked_log_softmax(logits.flatten(2).transpose(1, 2), member, self.temperature)[0]
+                        for logits in (student, teacher))
+        return self.temperature**2 * kl_terms(log_p, log_q, member).mean(2).view_as(valid)
+
+
+Loss = GroupedLoss | BinaryKL | BinaryKLNorm | CrossEntropy | ChannelWise
 
 _OF_GROUPS = {OneGroup: ALL, TargetAndRest: TARGET, ByRank: RANK, RandomPart: RANDOM}
-_OF_LOSS = {BinaryKL: BINARY_KL, BinaryKLNorm: BINARY_KL_NORM, CrossEntropy: CROSS_ENTROPY}
+_OF_LOSS = {BinaryKL: BINARY_KL, BinaryKLNorm: BINARY_KL_NORM, CrossEntropy: CROSS_ENTROPY, ChannelWise: CHANNEL_WISE}
 
 
 def kind_of(loss: Loss) -> int:

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from ..autograd import with_gradient
 from ..checks import Inputs
 from ..grouped import ByClass, ByLabel, ByRank, GroupedLoss
-from ..kinds import GIVEN, RANDOM, TARGET, CrossEntropy, Loss, kind_of
-from ..upsampled import Upsampled, at_full_size
-from . import same_resolution, upsampling
+from ..kinds import GIVEN, RANDOM, TARGET, ChannelWise, CrossEntropy, Loss, kind_of
+from ..upsampled import Upsampled, at_full_size, leaf_of
+from . import channels, same_resolution, upsampling
 from .block import Settings
 
-__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'upsamples']
+__all__ = ['READS_HALF', 'channel_wise', 'covers', 'cross_entropy', 'loss', 'upsamples']
 
 READS_HALF = False  #: whether logits of 16 bits may come as they are
 
@@ -142,3 +142,24 @@ def cross_entropy(inputs: Inputs, class_weight: Tensor | None) -> tuple[Tensor, 
         return F.cross_entropy(logits.computed(), chosen, class_weight, ignore_index=-100, reduction='sum')
 
     return with_gradient(logits.logits, compute, plain), count
+
+
+def channel_wise(loss: ChannelWise, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
+    """As :func:`loss`, for the loss whose distributions run over positions. Upsampled logits may meet full-size ones."""
+    student, teacher = inputs.student, inputs.teacher
+    leaf, shape = leaf_of(student).detach(), student.shape
+    if isinstance(student, Upsampled):
+        teacher = teacher if isinstance(teacher, Upsampled) else Upsampled(teacher, student.size)
+        student = student._replace(logits=leaf.contiguous())
+        teacher = teacher._replace(logits=teacher.logits.contiguous())
+    else:
+        student, teacher = _positions_last(leaf), _positions_last(at_full_size(teacher))
+    valid, weight = _map(inputs.valid, False, torch.bool), _map(inputs.weight, False, torch.float32)
+
+    def compute() -> tuple[Tensor, Tensor]:
+        value, gradient = channels.loss_and_gradient(
+            student, teacher, valid=valid, weight=weight, temperature=loss.temperature,
+            scale=loss.temperature / (shape[1] * float(divisor)))
+        return value.to(leaf.dtype), gradient.view(leaf.shape)
+
+    return with_gradient(leaf_of(inputs.student), compute, plain)

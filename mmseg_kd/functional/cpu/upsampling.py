@@ -18,7 +18,7 @@ from .arithmetic import jit
 from .block import Settings, block_loss, in_parallel
 from .grouped import fill_groups
 
-__all__ = ['Geometry', 'geometry', 'loss_and_gradient']
+__all__ = ['Geometry', 'add_transposed_row', 'geometry', 'loss_and_gradient', 'small_row']
 
 #: Rows of cells that one thread does in one go; the gradient of the row where two bands meet is kept twice.
 BAND = 8
@@ -44,7 +44,7 @@ def _phases(row: Axis, small: int) -> _Phases:
 
 
 @jit
-def _small_row(row, logits, cell, share):
+def small_row(row, logits, cell, share):
     """Row of the small map between rows ``cell`` and ``cell + 1``, (C, w + 2) with its borders repeated."""
     num_classes, height, width = logits.shape
     upper, lower = max(cell, 0), min(cell + 1, height - 1)
@@ -89,8 +89,8 @@ def _phase_of_other_row(out, start, row, output, columns):
 
 
 @jit
-def _add_transposed_row(rows, row, upper, share):
-    """Transpose of :func:`_small_row`: add ``row`` (C, w + 2) to two rows of (C, R, w), ``upper`` and the next."""
+def add_transposed_row(rows, row, upper, share):
+    """Transpose of :func:`small_row`: add ``row`` (C, w + 2) to two rows of (C, R, w), ``upper`` and the next."""
     # The row is left empty for the next one.
     rest = np.float32(1) - share
     num_classes, _, width = rows.shape
@@ -162,9 +162,9 @@ def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scal
         rows[:] = 0
         total, correct = 0., 0
         for y in range(place.first_row[band], place.first_row[band + 1]):
-            _small_row(row_z, student[n], place.rows.cell[y], place.rows.share[y])
+            small_row(row_z, student[n], place.rows.cell[y], place.rows.share[y])
             if with_teacher:
-                _small_row(row_v, teacher[n], place.teacher_rows.cell[y], place.teacher_rows.share[y])
+                small_row(row_v, teacher[n], place.teacher_rows.cell[y], place.teacher_rows.share[y])
             for phase in range(0, num_phases, place.together):
                 some = min(place.together, num_phases - phase)
                 factor[:] = 0
@@ -204,7 +204,7 @@ def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scal
                     total += loss[b]
                 for p in range(some):
                     _add_transposed_phase(row_gradient, z, p * place.lanes, place.columns.share[phase + p])
-            _add_transposed_row(rows, row_gradient, place.rows.cell[y] - top, place.rows.share[y])
+            add_transposed_row(rows, row_gradient, place.rows.cell[y] - top, place.rows.share[y])
         sums[index, 0], sums[index, 1] = total, correct
         # Rows beyond the border are repetitions of it. The last row is the next band's first: it waits.
         for r in range(BAND):
