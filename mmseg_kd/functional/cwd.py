@@ -1,8 +1,8 @@
 """CWD: where in the image each channel looks."""
 from torch import Tensor
 
-from .checks import checked, loss_function
-from .evaluate import divisor_of, operators_for, promoted, reduced
+from .checks import Inputs, checked, loss_function
+from .evaluate import divisor_of, inputs_for, operators_for, reduced
 from .kinds import ChannelWise
 from .upsampled import Logits
 
@@ -57,12 +57,11 @@ def cwd_loss(student: Logits,
     loss = ChannelWise(temperature)
     count = inputs.valid.flatten(1).any(1).sum()
 
-    def map_of(student: Tensor, teacher: Tensor) -> Tensor:
-        return loss.map(student, teacher, inputs.valid)
+    def mean_of(inputs: Inputs) -> Tensor:
+        return reduced(lambda student, teacher: loss.map(student, teacher, inputs.valid), inputs, count)
 
     operators = operators_for(loss, inputs)
     if operators is None:
-        return reduced(map_of, inputs, count)
-    divisor = divisor_of(count, reduction)
-    return operators.channel_wise(loss, inputs if operators.READS_HALF else promoted(inputs), divisor,
-                                  lambda: reduced(map_of, inputs._replace(reduction='sum')) / divisor)
+        return mean_of(inputs)
+    chosen, divisor = inputs_for(operators, loss, inputs), divisor_of(count, reduction)
+    return operators.channel_wise(loss, chosen, divisor, lambda: mean_of(chosen._replace(reduction='sum')) / divisor)

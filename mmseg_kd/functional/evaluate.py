@@ -2,8 +2,8 @@
 
 The plain form of a loss defines it. An operator computes value and gradient in one visit to the logits, and must agree
 with the plain form. :func:`loss_of` takes the operator where there is one: never for float64, under ``torch.func``
-transforms or ``torch.compile``, and second derivatives are the plain form's as well. CWD and DGKD's coupling term have
-operators in PyTorch in their own files, block by block, for any device.
+transforms or ``torch.compile``, and second derivatives are the plain form's as well. DGKD's coupling term has an
+operator in PyTorch in its own file, block by block, for any device.
 
 ``MMSEG_KD_KERNELS=naive`` in the environment leaves all to the plain forms; ``MMSEG_KD_KERNELS=triton`` with
 ``TRITON_INTERPRET=1`` takes tensors on the CPU through the GPU's kernels in Triton's interpreter, which is slow and for
@@ -26,9 +26,9 @@ from .kinds import Loss
 from .trial import Variant, passes_trial
 from .upsampled import Upsampled, at_full_size, leaf_of
 
-__all__ = ['cpu_operators', 'divisor_of', 'gpu_operators', 'joined_batch', 'kernels_choice', 'loss_of', 'may_fuse',
-           'mean_divisor', 'operators_for', 'over_batch', 'plain_inputs', 'promoted', 'reduce_map', 'reduced',
-           'same_batch']
+__all__ = ['cpu_operators', 'divisor_of', 'gpu_operators', 'inputs_for', 'joined_batch', 'kernels_choice', 'loss_of',
+           'may_fuse', 'mean_divisor', 'operators_for', 'over_batch', 'plain_inputs', 'promoted', 'reduce_map',
+           'reduced', 'same_batch']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
 OLDEST_TRITON = 3, 6
@@ -50,11 +50,7 @@ def loss_of(loss: Loss, inputs: Inputs) -> Tensor:
     operators = operators_for(loss, inputs)
     if operators is None:
         return reduced(functools.partial(loss.map, target=inputs.target), inputs)
-    small = isinstance(inputs.student, Upsampled) or isinstance(inputs.teacher, Upsampled)
-    upsamples = isinstance(inputs.student, Upsampled) and operators.upsamples(inputs.student, loss)
-    chosen = inputs if operators.READS_HALF and (upsamples or not small) else promoted(inputs)
-    if small and not upsamples:
-        chosen = chosen._replace(student=at_full_size(chosen.student), teacher=at_full_size(chosen.teacher))
+    chosen = inputs_for(operators, loss, inputs)
     # On a CPU the sum of a map of truth values makes it one of int64 first, a tenth of a map of 19 logits.
     divisor = divisor_of(torch.count_nonzero(inputs.valid), inputs.reduction)
 
@@ -62,6 +58,16 @@ def loss_of(loss: Loss, inputs: Inputs) -> Tensor:
         return reduced(functools.partial(loss.map, target=inputs.target), chosen._replace(reduction='sum')) / divisor
 
     return operators.loss(loss, chosen, divisor, plain)
+
+
+def inputs_for(operators: ModuleType, loss: Loss, inputs: Inputs) -> Inputs:
+    """The inputs with logits as an operator takes them: of one type, at full size, unless it needs neither."""
+    small = isinstance(inputs.student, Upsampled) or isinstance(inputs.teacher, Upsampled)
+    upsamples = isinstance(inputs.student, Upsampled) and operators.upsamples(inputs.student, loss)
+    chosen = inputs if operators.READS_HALF and (upsamples or not small) else promoted(inputs)
+    if small and not upsamples:
+        chosen = chosen._replace(student=at_full_size(chosen.student), teacher=at_full_size(chosen.teacher))
+    return chosen
 
 
 def reduced(map_of: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, count: Tensor | None = None) -> Tensor:
@@ -220,7 +226,7 @@ def operators_for(loss: Loss, inputs: Inputs) -> ModuleType | None:
         operators = cpu_operators()
     else:
         return None
-    if operators is None or not operators.covers(inputs):
+    if operators is None or not operators.covers(loss, inputs):
         return None
     return operators if not is_on_trial(device) or _trusted(operators, loss, inputs) else None
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checks import Inputs
 from .grouped import GroupedLoss, RandomPart
-from .kinds import CrossEntropy, Loss
+from .kinds import ChannelWise, CrossEntropy, Loss
 from .upsampled import Upsampled, at_full_size
 
 __all__ = ['Variant', 'passes_trial']
@@ -105,10 +105,13 @@ def _difference(operators: ModuleType, loss: Loss, variant: Variant) -> float:
 def _by_operator(operators: ModuleType, loss: Loss, inputs: Inputs) -> Tensor:
     if isinstance(loss, CrossEntropy):
         return operators.cross_entropy(inputs, None)[0] / inputs.valid.sum()
+    if isinstance(loss, ChannelWise):
+        return operators.channel_wise(loss, inputs, inputs.valid.sum(), None)
     return operators.loss(loss, inputs, inputs.valid.sum(), None)
 
 
 def _plain(loss: Loss, inputs: Inputs) -> Tensor:
-    values = loss.map(at_full_size(inputs.student), at_full_size(inputs.teacher), inputs.target)
+    third = inputs.valid if isinstance(loss, ChannelWise) else inputs.target
+    values = loss.map(at_full_size(inputs.student), at_full_size(inputs.teacher), third)
     values = values * (1 if inputs.weight is None else inputs.weight)
     return values.masked_fill(~inputs.valid, 0.).sum() / inputs.valid.sum()

@@ -1,12 +1,13 @@
-"""The operators written in PyTorch, block by block, against the plain forms in float64, which define the losses."""
+"""Losses that sum over a channel or a batch before they know a gradient, against the plain forms in float64."""
 import functools
 
 import pytest
 import torch
+from scipy.special import rel_entr, softmax
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmseg_kd.functional import Upsampled, autograd, coupling, cwd, cwd_loss, dgkd_loss, dkd_loss, upsampled
+from mmseg_kd.functional import Upsampled, autograd, coupling, cwd_loss, dgkd_loss, dkd_loss, evaluate, upsampled
 from mmseg_kd.functional.evaluate import joined_batch
 
 SIZE = 20, 28
@@ -55,9 +56,11 @@ def compare(got, expected):
 def blocks(monkeypatch):
     """The shapes that the operators' inner steps worked on."""
     seen = []
-    for module, name in ((cwd, '_of_channels'), (coupling, '_of_positions')):
-        inner = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda z, *args, inner=inner: seen.append(tuple(z.shape)) or inner(z, *args))
+    inner, operators = coupling._of_positions, evaluate.cpu_operators()
+    monkeypatch.setattr(coupling, '_of_positions', lambda z, *args: seen.append(tuple(z.shape)) or inner(z, *args))
+    channels = operators.channels.loss_and_gradient
+    monkeypatch.setattr(operators.channels, 'loss_and_gradient',
+                        lambda z, *args, **kwargs: seen.append(tuple(z.shape)) or channels(z, *args, **kwargs))
     return seen
 
 
@@ -74,7 +77,7 @@ def test_as_the_plain_form_in_float64(loss, together, with_weight, temperature, 
         settings = dict(temperature=temperature, reduction=reduction)
         got = value_and_gradient(loss, resized(student), as_it_is, resized(teacher), target, weight, **settings)
         if loss is cwd_loss:
-            assert blocks == 3 * [(some, positions) for some in {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[together]]
+            assert blocks == [(3, 5, positions)]
         else:
             assert blocks == 3 * [(1, 5, some) for some in {1: [112] * 5, 2: [224, 224, 112], 5: [560]}[together]]
         blocks.clear()
@@ -144,6 +147,55 @@ def test_nan_reaches_value_and_gradient(loss):
         full[poisoned][0, 2, 0, 0] = torch.nan
         value, gradient = value_and_gradient(loss, full[0], as_it_is, full[1], target)
         assert value.isnan() and gradient[0, 2].isnan().any()
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 1), (1, 2, 4095), (1, 2, 4097), (2, 1, 100, 131)])
+@pytest.mark.parametrize('with_weight', [False, True])
+def test_channels_of_any_length(shape, with_weight, blocks):
+    """One position, one less and one more than are worked on together, many more; and stretches where none counts."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(shape, generator=generator) for _ in range(2))
+    # The largest logits come late.
+    student[..., -1] += 20
+    teacher[..., -1] += 15
+    weight = torch.rand(shape[0], *shape[2:], generator=generator)
+    weight.flatten(1)[:, 4200:8300] = 0
+    args = (None, weight) if with_weight else (torch.where(weight == 0, 255, 0), None)
+    got = value_and_gradient(cwd_loss, student, as_it_is, teacher, *args)
+    assert blocks
+    compare(got, value_and_gradient(cwd_loss, student.double(), as_it_is, teacher.double(), *args))
+
+
+@pytest.mark.parametrize('logits_of', [as_it_is, small], ids=['full', 'small'])
+def test_cwd_is_scipys_divergence(logits_of):
+    """The paper's formula on the positions that count, by SciPy in float64."""
+    student, teacher, target, _ = problem()
+    full = [logits if logits_of is small else resized(logits) for logits in (student, teacher)]
+    value = cwd_loss(*map(logits_of, full), target, temperature=2.)
+    counts, expected = target.flatten(1) != 255, []
+    for z, v, some in zip(resized(student.double()).flatten(2), resized(teacher.double()).flatten(2), counts,
+                          strict=True):
+        if some.any():
+            q, p = (softmax(logits[:, some].numpy() / 2, axis=1) for logits in (z, v))
+            expected.append(4 * rel_entr(p, q).sum(1).mean())
+    assert len(expected) == 2
+    assert value.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize('logits_of', [as_it_is, small], ids=['full', 'small'])
+def test_cwd_has_the_same_bits_for_any_number_of_threads(logits_of):
+    student, teacher, target, weight = problem(number=2, channels=7)
+    target[1] = target[0]
+    full = [logits if logits_of is small else resized(logits) for logits in (student, teacher)]
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3, 8):
+            torch.set_num_threads(number)
+            results.append(value_and_gradient(cwd_loss, full[0], logits_of, logits_of(full[1]), target, weight))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert torch.equal(result[0], results[0][0]) and torch.equal(result[1], results[0][1])
 
 
 def test_large_logits_of_one_place():

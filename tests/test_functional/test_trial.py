@@ -22,7 +22,7 @@ from mmseg_kd.functional import (
     trial,
 )
 from mmseg_kd.functional.binary import BinaryKL, BinaryKLNorm
-from mmseg_kd.functional.kinds import CrossEntropy
+from mmseg_kd.functional.kinds import ChannelWise, CrossEntropy
 from mmseg_kd.functional.trial import Variant, passes_trial
 
 SPECS = [
@@ -33,7 +33,7 @@ SPECS = [
     GroupedLoss(ByRank((5, ), of_label=(1, 2, 3, 4, 5, 4, 3)), 1., (2., 8.), 1.),
     GroupedLoss(RandomPart(.5), 1., (0., 0., 8.), 4.),
     GroupedLoss(ByClass((0, 0, 1, 2, 2, 1, 3)), .5, (1., 2., 3., 4.), 2., 'both'),
-    BinaryKL(2.), BinaryKLNorm(2.), CrossEntropy()]
+    BinaryKL(2.), BinaryKLNorm(2.), CrossEntropy(), ChannelWise(2.)]
 each_spec = pytest.mark.parametrize('spec', SPECS, ids=repr)
 
 

@@ -42,7 +42,7 @@ def _settings(loss: Loss, num_classes: int) -> Settings:
         keep=np.float32(getattr(grouped.groups, 'keep', 1.)))
 
 
-def covers(inputs: Inputs) -> bool:
+def covers(loss: Loss, inputs: Inputs) -> bool:
     """Whether the machine code works on such tensors, once they are of one type."""
     return torch.float64 not in (inputs.student.dtype, inputs.teacher.dtype)
 
@@ -145,21 +145,20 @@ def cross_entropy(inputs: Inputs, class_weight: Tensor | None) -> tuple[Tensor, 
 
 
 def channel_wise(loss: ChannelWise, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
-    """As :func:`loss`, for the loss whose distributions run over positions. Upsampled logits may meet full-size ones."""
-    student, teacher = inputs.student, inputs.teacher
-    leaf, shape = leaf_of(student).detach(), student.shape
+    """As :func:`loss`, for the loss whose distributions run over positions."""
+    student, teacher, leaf = inputs.student, inputs.teacher, leaf_of(inputs.student)
     if isinstance(student, Upsampled):
         teacher = teacher if isinstance(teacher, Upsampled) else Upsampled(teacher, student.size)
-        student = student._replace(logits=leaf.contiguous())
+        student = student._replace(logits=leaf.detach().contiguous())
         teacher = teacher._replace(logits=teacher.logits.contiguous())
     else:
-        student, teacher = _positions_last(leaf), _positions_last(at_full_size(teacher))
+        student, teacher = _positions_last(student.detach()), _positions_last(teacher)
     valid, weight = _map(inputs.valid, False, torch.bool), _map(inputs.weight, False, torch.float32)
 
     def compute() -> tuple[Tensor, Tensor]:
         value, gradient = channels.loss_and_gradient(
             student, teacher, valid=valid, weight=weight, temperature=loss.temperature,
-            scale=loss.temperature / (shape[1] * float(divisor)))
+            scale=loss.temperature / (leaf.shape[1] * float(divisor)))
         return value.to(leaf.dtype), gradient.view(leaf.shape)
 
-    return with_gradient(leaf_of(inputs.student), compute, plain)
+    return with_gradient(leaf, compute, plain)

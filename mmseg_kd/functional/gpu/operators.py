@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from ..autograd import with_gradient
 from ..checks import Inputs
 from ..grouped import ByClass, ByLabel, ByRank, GroupedLoss
-from ..kinds import GIVEN, RANDOM, CrossEntropy, Loss, kind_of
+from ..kinds import GIVEN, RANDOM, ChannelWise, CrossEntropy, Loss, kind_of
 from ..upsampled import Upsampled, at_full_size, leaf_of
-from . import same_resolution, upsampling
+from . import channels, same_resolution, upsampling
 from .tile import MOST_CLASSES, settings_of
 
-__all__ = ['READS_HALF', 'covers', 'cross_entropy', 'loss', 'runs_on', 'scaled', 'upsamples']
+__all__ = ['READS_HALF', 'channel_wise', 'covers', 'cross_entropy', 'loss', 'runs_on', 'scaled', 'upsamples']
 
 READS_HALF = True  #: whether logits of 16 bits may come as they are
 
@@ -48,17 +48,18 @@ def scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
     return gradient
 
 
-def covers(inputs: Inputs) -> bool:
+def covers(loss: Loss, inputs: Inputs) -> bool:
     """Whether there are kernels for such tensors: floating types of up to 32 bits, 32-bit places."""
     student, teacher = leaf_of(inputs.student), leaf_of(inputs.teacher)
-    return (student.dtype in _TYPES and teacher.dtype in _TYPES and student.shape[1] <= MOST_CLASSES
+    few = isinstance(loss, ChannelWise) or student.shape[1] <= MOST_CLASSES
+    return (student.dtype in _TYPES and teacher.dtype in _TYPES and few
             and max(student[0].numel(), teacher[0].numel()) < _REACH)
 
 
 def upsamples(student: Upsampled, loss: Loss) -> bool:
     """Whether a loss can be computed without the full map. A draw is one number per class and position anyway."""
-    return kind_of(loss) != RANDOM and upsampling.upsamples(tuple(student.logits.shape[2:]), tuple(student.size),
-                                                            student.align_corners)
+    return (kind_of(loss) != RANDOM and student.shape[1] <= MOST_CLASSES
+            and upsampling.upsamples(tuple(student.logits.shape[2:]), tuple(student.size), student.align_corners))
 
 
 @functools.lru_cache(maxsize=None)
@@ -192,3 +193,25 @@ def cross_entropy(inputs: Inputs, class_weight: Tensor | None) -> tuple[Tensor, 
         return F.cross_entropy(logits.computed(), chosen, class_weight, ignore_index=-100, reduction='sum')
 
     return with_gradient(logits.logits, compute, plain, scaled), count
+
+
+def channel_wise(loss: ChannelWise, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
+    """As :func:`loss`, for the loss whose distributions run over positions."""
+    student, teacher, leaf = inputs.student, inputs.teacher, leaf_of(inputs.student)
+    if isinstance(student, Upsampled):
+        teacher = teacher if isinstance(teacher, Upsampled) else Upsampled(teacher, student.size)
+        student = student._replace(logits=leaf.detach())
+    else:
+        student, teacher = _positions_last(student.detach()), _positions_last(teacher)
+    valid, weight = inputs.valid.flatten(1).contiguous(), _map(inputs.weight, torch.float32)
+    settings, wants_gradient = settings_of(loss, student.shape[1]), _wants_gradient(leaf)
+
+    def compute() -> tuple[Tensor, Tensor | None]:
+        with _on(leaf.device):
+            value, gradient = channels.loss_and_gradient(
+                student, teacher, valid=valid, weight=None if weight is None else weight.flatten(1),
+                scale=loss.temperature / (inputs.student.shape[1] * divisor.float()), settings=settings,
+                with_gradient=wants_gradient)
+        return value.float(), None if gradient is None else gradient.view(leaf.shape)
+
+    return with_gradient(leaf, compute, plain, scaled)

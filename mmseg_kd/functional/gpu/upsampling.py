@@ -21,13 +21,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import kinds
 from ..upsampled import axis
+from .channel_tile import channel_wise_tile, statistics_of
 from .same_resolution import given_strides
 from .tile import Settings, Tiling, at_class, classes_of, tile_loss, upsampling_tiling
 
-__all__ = ['Work', 'loss_and_gradient', 'upsamples', 'work_of']
+__all__ = ['Work', 'loss_and_gradient', 'places_of', 'upsamples', 'work_of']
 
-
+_CHANNEL_WISE = tl.constexpr(kinds.CHANNEL_WISE)
 #: The most outputs along one axis between two neighbours of the small map.
 CELL_LIMIT = 64
 
@@ -61,7 +63,7 @@ def _cells_of(small: int, size: int, align_corners: bool, device: torch.device) 
 
 
 @lru_cache(maxsize=64)
-def _places_of(small: int, size: int, align_corners: bool, device: torch.device) -> _Places:
+def places_of(small: int, size: int, align_corners: bool, device: torch.device) -> _Places:
     """As :func:`_cells_of`, output by output."""
     outputs = axis(small, size, align_corners)
     lower, upper = np.maximum(outputs.cell, 0), np.minimum(outputs.cell + 1, small - 1)
@@ -136,7 +138,7 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
             WITH_TEACHER: tl.constexpr, ALIKE: tl.constexpr, WITH_WEIGHT: tl.constexpr,
             WITH_CLASS_WEIGHT: tl.constexpr, WITH_TARGET: tl.constexpr, WITH_RANK: tl.constexpr,
             WITH_GRADIENT: tl.constexpr, HEAD: tl.constexpr, TAIL: tl.constexpr, CELLS: tl.constexpr,
-            PHASES: tl.constexpr, BANDS: tl.constexpr):
+            PHASES: tl.constexpr, BANDS: tl.constexpr, SPLITS: tl.constexpr):
     """BANDS bands of one segment of one image."""
     lanes: tl.constexpr = CELLS * PHASES
     segment = tl.program_id(0) % segments
@@ -169,6 +171,12 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
     shared_rows += (n * NUM_CLASSES * common_rows + group) * width
     shared_columns += n * NUM_CLASSES * (height + common_rows) * common_columns + segment
 
+    if KIND == _CHANNEL_WISE:
+        lead_z0, per_z0, lead_v0, per_v0, shift0, pull0 = statistics_of(w_within, n, c0, c0 < NUM_CLASSES, NUM_CLASSES,
+                                                                        temperature, SPLITS)
+        lead_z1, per_z1, lead_v1, per_v1, shift1, pull1 = statistics_of(w_within, n, c1, c1 < NUM_CLASSES, NUM_CLASSES,
+                                                                        temperature, SPLITS)
+        pull0, pull1 = pull0 * tl.load(scale), pull1 * tl.load(scale)
     upper0, upper1 = tl.zeros((HEAD, lanes), tl.float32), tl.zeros((TAIL, lanes), tl.float32)
     total = tl.zeros((lanes, ), tl.float64)
     number = tl.zeros((lanes, ), tl.int32)
@@ -221,10 +229,18 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
                     rows += tl.maximum(labels, 0)[None, :] * given_label
                 group0 = tl.load(rows + c0 * given_class, mask=read0, other=0).to(tl.int32)
                 group1 = tl.load(rows + c1 * given_class, mask=read1, other=0).to(tl.int32)
-            loss, g0, g1, is_right = tile_loss(z0, z1, v0, v1, c0, c1, labels, z_target, v_target, boundaries, z0, z1,
-                                               group0, group1, w_within, factor, temperature, w_between, w_a, w_b,
-                                               ratio, keep, boundary, NUM_CLASSES, KIND, SETS, HAS_ONE, DIVERGENCE,
-                                               LEADING, BY_RATIO, GROUPS)
+            if KIND == _CHANNEL_WISE:
+                is_right = counts
+                loss0, g0 = channel_wise_tile(z0, v0, counts[None, :], factor[None, :], pull0, lead_z0, per_z0, lead_v0,
+                                              per_v0, shift0, temperature)
+                loss1, g1 = channel_wise_tile(z1, v1, counts[None, :] & (c1 < NUM_CLASSES), factor[None, :], pull1,
+                                              lead_z1, per_z1, lead_v1, per_v1, shift1, temperature)
+                loss = tl.sum(loss0, 0) + tl.sum(loss1, 0)
+            else:
+                loss, g0, g1, is_right = tile_loss(z0, z1, v0, v1, c0, c1, labels, z_target, v_target, boundaries, z0,
+                                                   z1, group0, group1, w_within, factor, temperature, w_between, w_a,
+                                                   w_b, ratio, keep, boundary, NUM_CLASSES, KIND, SETS, HAS_ONE,
+                                                   DIVERGENCE, LEADING, BY_RATIO, GROUPS)
             # What does not count may hold anything.
             total += tl.where(counts, loss, 0.0).to(tl.float64)
             # A class of weight 0 is classified all the same.
@@ -292,7 +308,8 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
         target: (N, H, W) contiguous int64 labels where the loss needs them.
         rank: (N, H, W) contiguous integers, the boundary of each position where it is not the same for all.
         given: (N or 1, labels or 1, C, H W or 1) int8 groups where the kernel does not form them.
-        w_within: float32 weights of given groups.
+        w_within: float32 weights of given groups; for a channel-wise loss the sums of the channels,
+            (N, SUMS, splits, C), see :func:`.channel_tile.statistics_of`.
         settings: see :class:`.tile.Settings`.
         with_gradient: whether the gradient is wanted.
 
@@ -307,7 +324,7 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
     with_teacher = teacher is not None
     teacher = teacher if with_teacher else student
     alike = teacher.shape == student.shape and align_corners[0] == align_corners[1]
-    v_rows, v_columns = (_places_of(small, large, align_corners[1], device)
+    v_rows, v_columns = (places_of(small, large, align_corners[1], device)
                          for small, large in zip(teacher.shape[2:], size, strict=True))
     groups, segments = triton.cdiv(height + 1, work.bands), triton.cdiv(width + 1, work.cells)
     common_rows, common_columns = height // work.bands, width // work.cells
@@ -319,18 +336,19 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
     programs = number * groups * segments
     sums = torch.empty(programs, dtype=torch.float64, device=device)
     rights = torch.empty(programs, dtype=torch.int32, device=device)
+    splits = w_within.shape[2] if settings.constants['KIND'] == kinds.CHANNEL_WISE else 0
     _kernel[(programs, )](
         student, teacher, gradient, shared_rows, shared_columns, valid.view(torch.uint8),
         scale if weight is None else weight, scale if class_weight is None else class_weight,
         rights if target is None else target, rights if rank is None else rank, rights if given is None else given,
-        scale if given is None else w_within, scale, sums, rights, *rows, *columns, *v_rows, *v_columns, height, width,
-        *size, groups, segments, common_rows, common_columns,
+        scale if w_within is None else w_within, scale, sums, rights, *rows, *columns, *v_rows, *v_columns, height,
+        width, *size, groups, segments, common_rows, common_columns,
         *student.stride(), *teacher.stride(), *given_strides(given), *settings.numbers,
         settings.boundary, **settings.constants,
         WITH_TEACHER=with_teacher, ALIKE=alike, WITH_WEIGHT=weight is not None,
         WITH_CLASS_WEIGHT=class_weight is not None, WITH_TARGET=target is not None, WITH_RANK=rank is not None,
         WITH_GRADIENT=with_gradient, HEAD=work.tiling.head, TAIL=work.tiling.tail, CELLS=work.cells,
-        PHASES=work.phases, BANDS=work.bands, num_warps=work.tiling.warps)
+        PHASES=work.phases, BANDS=work.bands, SPLITS=splits, num_warps=work.tiling.warps)
     if with_gradient:
         gradient[..., work.cells - 1::work.cells] += shared_columns[:, :, :height]
         shared_rows[..., work.cells - 1::work.cells] += shared_columns[:, :, height:]
