@@ -38,6 +38,8 @@ OURS = dict(
     kd=functional.kd_loss, dkd=lambda *args, **kwargs: functional.dkd_loss(*args, alpha=1., beta=8., **kwargs),
     gdkd=lambda *args, **kwargs: functional.gdkd_loss(*args, k=5, w0=1., w1=2., w2=8., **kwargs),
     binary_kl_norm=functional.binary_kl_norm_loss, cwd=functional.cwd_loss, dgkd=functional.dgkd_loss)
+#: Losses whose operators have more to do than another's, which takes its turn beside them.
+BESIDE = dict(cwd='kd', dgkd='dkd')
 TEMPERATURE = 4.
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 #: What an operator may differ by from the plain form in float64: rounding of the gradient to its type.
@@ -178,6 +180,9 @@ def turns(name: str, shape: tuple, stride: int, dtype: str, args: argparse.Names
     """What takes turns: functions of (student, teacher, target)."""
     ways = variants(name, stride, name in args.compiled)
     runs = {way: functools.partial(step, run) for way, run in ways.items()}
+    if name in BESIDE:
+        other = variants(BESIDE[name], stride, False)
+        runs[f"{BESIDE[name]}'s operator"] = functools.partial(step, next(iter(other.values())))
     if not args.device.startswith('cuda'):
         return runs
     first = next(iter(ways))
@@ -207,9 +212,10 @@ def measure(name: str, shape: tuple, stride: int, dtype: str, args: argparse.Nam
             seconds[way].append(seconds_of(run, tensors, on_gpu))
     logit_map = DTYPES[dtype].itemsize * shape[0] * shape[1] * shape[2] * shape[3]
     rows, first, ways = {}, next(iter(runs)), variants(name, stride, False)
+    known = variants(name, stride, name in args.compiled)
     for way, values in seconds.items():
         extra = None
-        if not on_gpu:
+        if not on_gpu and way in known:
             extra = memory(name, shape, stride, way)
         elif way in ways:
             extra = memory_on_gpu(ways[way], tensors)
@@ -218,7 +224,8 @@ def measure(name: str, shape: tuple, stride: int, dtype: str, args: argparse.Nam
             times_the_operator=statistics.median(a / b for a, b in zip(values, seconds[first], strict=True)),
             peak_extra_maps=None if extra is None else extra / logit_map)
         memory_text = '' if extra is None else f', peak extra memory {extra / logit_map:5.2f} maps'
-        print(f'  {way:>26}: {1000 * rows[way]["median_s"]:8.3f} ms, x{rows[way]["times_the_operator"]:5.2f}'
+        print(f'  {way:>26}: {1000 * rows[way]["median_s"]:8.3f} ms (least {1000 * min(values):8.3f}), '
+              f'x{rows[way]["times_the_operator"]:5.2f}'
               f'{memory_text}', flush=True)
     if 'copy of 3 maps' in rows:
         for way in (first, f'{first}, graph'):
