@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from mmengine.config import Config
 
 from mmseg_kd.losses import GDKDLoss
 
@@ -61,7 +62,7 @@ def test_measures_the_table_that_gdkd_reads(teacher, tmp_path):
     folder, model, config = teacher
     out = tmp_path / 'new' / 'table.json'
     done = tiny.command(TOOL, folder / 'teacher.py', folder / 'teacher.pth', '--out', out, '--mass', 0.8, '--k-max', 9,
-                        '--images', 2)
+                        '--images', 2, '--split', 'val')
     table = json.loads(out.read_text())
     distributions, pixels = _mean_distributions(model, config)
     assert 1 < (pixels > 0).sum() < 19  # some classes are there, some are not
@@ -86,11 +87,49 @@ def test_measures_a_run_by_ratio(teacher, tmp_path):
     work_dir, out = tmp_path / 'run', tmp_path / 'table.json'
     tiny.write_run(work_dir, config, [dict(loss=1., time=1., step=4), dict(mIoU=1., step=4)])
     shutil.copy(folder / 'teacher.pth', work_dir / 'iter_4.pth')
-    tiny.command(TOOL, work_dir, '--out', out, '--ratio', 1.3, '--temperature', 4)
+    tiny.command(TOOL, work_dir, '--out', out, '--ratio', 1.3, '--temperature', 4, '--split', 'val')
     table = json.loads(out.read_text())
-    assert table['rule'] == dict(ratio=1.3) and table['temperature'] == 4
+    assert table['rule'] == dict(ratio=1.3) and table['temperature'] == 4 and table['split'] == 'val'
     assert 2 * 32 * 64 < sum(table['positions']) <= 4 * 32 * 64
     assert all(1 <= k <= 5 for k in table['k'])
+
+
+@pytest.mark.cls
+def test_measures_a_classifier_on_its_training_pictures(tmp_path):
+    """Against the published rule, class by class, on the pictures read here."""
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import DATASETS
+    from tiny_cls import build_classifier
+    path = tiny.ROOT / 'configs/demo/resnet8_digits-8x8.py'
+    config = Config.fromfile(path)
+    model = build_classifier(config.model | dict(data_preprocessor=config.data_preprocessor)).eval()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = DATASETS.build(config.train_dataloader.dataset | dict(
+            pipeline=config.val_dataloader.dataset.pipeline))
+    pictures = torch.stack([item['inputs'] for item in dataset])
+    with torch.no_grad():  # a classifier of its own mind about each picture, whose features differ little at random
+        feature = model.extract_feat(model.data_preprocessor(dict(inputs=list(pictures)), False)['inputs'])[0]
+        model.head.fc.weight.copy_(torch.randn(10, 64, generator=torch.Generator().manual_seed(0)) / feature.std(0))
+        model.head.fc.bias.copy_(-model.head.fc.weight @ feature.mean(0))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'teacher.pth')
+    out = tmp_path / 'table.json'
+    tiny.command(TOOL, path, tmp_path / 'teacher.pth', '--out', out, '--ratio', 1.5, '--k-max', 9, '--temperature', 4)
+    table = json.loads(out.read_text())
+    by_class = {c: [] for c in range(10)}
+    for item in dataset:
+        data = model.data_preprocessor(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]), False)
+        with torch.no_grad():
+            logits = model(data['inputs'], mode='tensor')[0].double()
+        by_class[item['data_samples'].gt_label.item()].append((logits / 4).softmax(0).numpy())
+    assert table['positions'] == [len(each) for each in by_class.values()] and table['split'] == 'train'
+    expected = []
+    for each in by_class.values():
+        p = np.sort(np.mean(each, axis=0))  # ascending, as in the published code
+        leading = np.flatnonzero(p / (np.cumsum(p) / np.arange(1, 11)) >= 1.5)
+        expected.append(min(9, 10 - leading[0] if len(leading) else 1))
+    assert table['k'] == expected and len(set(expected)) > 1
+    assert len(table['classes']) == 10
+    assert GDKDLoss(k=str(out))(torch.randn(2, 10), torch.randn(2, 10), torch.tensor([0, 9])).isfinite()
 
 
 def test_refuses(teacher, tmp_path):

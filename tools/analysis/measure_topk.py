@@ -3,9 +3,11 @@
     python tools/analysis/measure_topk.py work_dirs/teacher --out table.json --mass 0.95 --k-max 5
     python tools/analysis/measure_topk.py teacher_config.py teacher.pth --out table.json
 
-Writes JSON for ``dict(type='mmseg_kd.GDKDLoss', k='table.json')``, and beside it the same as a markdown table. As in
-GDKD's code (Zheng and Cheng, 2025), the k of a class follows from the teacher's distribution averaged over positions
-labelled with that class. A class without such positions gets the k of the distribution averaged over all of them.
+The teacher is a segmentor, or a classifier, whose positions are its pictures. Writes JSON for
+``dict(type='mmseg_kd.GDKDLoss', k='table.json')``, and beside it the same as a markdown table. As in GDKD's code (Zheng
+and Cheng, 2025), the k of a class follows from the teacher's distribution on the training pictures, averaged over
+positions labelled with that class; the pictures are read as for validation, without augmentation. A class without such
+positions gets the k of the distribution averaged over all of them.
 """
 import argparse
 import json
@@ -15,13 +17,12 @@ from typing import Iterable
 import torch
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmseg_kd  # noqa: F401 (before configs are read: makes 'mmseg::' bases resolve)
 from mmseg_kd.commands.arguments import add_trust_argument
 from mmseg_kd.config import read_config
-from mmseg_kd.distillers.segmentation.prediction import predict
+from mmseg_kd.evaluation.predictions import build_loader, predictor_of
 from mmseg_kd.evaluation.runs import read_run
 from mmseg_kd.export.plain import build_plain
 from mmseg_kd.functional import k_by_mass, k_by_ratio
@@ -29,7 +30,7 @@ from mmseg_kd.functional import k_by_mass, k_by_ratio
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure k per class of a teacher', epilog=__doc__.split('\n\n')[1])
-    parser.add_argument('config', help="the teacher's work dir or config; its val_dataloader gives the images")
+    parser.add_argument('config', help="the teacher's work dir or config, which names the data")
     parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint (default: the latest of its work dir)")
     parser.add_argument('--out', required=True, help='JSON file to write; the markdown lies beside it')
     rule = parser.add_mutually_exclusive_group()
@@ -40,6 +41,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--k-max', type=int, default=5, help='the largest k (default 5)')
     parser.add_argument('--temperature', type=float, default=1.,
                         help='softens the distribution first; take that of the loss to see what it sees (default 1)')
+    parser.add_argument('--split', choices=['train', 'val'], default='train',
+                        help='whose pictures (default train, as published)')
     parser.add_argument('--images', type=int, help='measure on this many images only (default: all)')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
@@ -64,7 +67,7 @@ def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: f
     """The teacher's softened distribution averaged over the positions of each label, (C, C), and how many there are."""
     total, positions = 0., 0
     for data in batches:
-        for logits, _, labels in predict(model, data):
+        for logits, _, labels in predictor_of(model)(model, data):
             num_classes = len(logits)
             if num_classes < 3:
                 raise ValueError(f'`config`: a choice of k needs a teacher of at least 3 classes, got {num_classes}')
@@ -75,7 +78,7 @@ def mean_distributions(model: nn.Module, batches: Iterable[dict], temperature: f
                 0, labels, probabilities)
             positions = positions + torch.bincount(labels, minlength=num_classes)
     if not positions.any():
-        raise ValueError('`config`: its val_dataloader has no labelled position')
+        raise ValueError('`config`: its pictures have no labelled position; see `--split`')
     missing = positions == 0
     total[missing] = total.sum(0)
     return total / positions.masked_fill(missing, positions.sum()).unsqueeze(1), positions
@@ -111,7 +114,7 @@ def main() -> None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = build_plain(cfg, args.checkpoint)[0].to(args.device)
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    loader = build_loader(cfg, args.split)
 
     distributions, positions = mean_distributions(model, first_images(loader, args.images), args.temperature)
     if args.ratio is not None:
@@ -123,7 +126,8 @@ def main() -> None:
         k=k.tolist(), positions=positions.tolist(), classes=list(loader.dataset.metainfo['classes']),
         mass_of_k=held.gather(1, k[:, None] - 1)[:, 0].tolist(), mass_of_first=held[:, 0].tolist(),
         rule=dict(mass=args.mass) if args.ratio is None else dict(ratio=args.ratio),
-        k_max=args.k_max, temperature=args.temperature, config=args.config, checkpoint=args.checkpoint)
+        k_max=args.k_max, temperature=args.temperature, split=args.split, config=args.config,
+        checkpoint=args.checkpoint)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(table, indent=2) + '\n')

@@ -11,7 +11,6 @@ one ended) and collapse.json (all of it). The definitions are those of mmseg_kd/
 0 in full collapse.
 """
 import argparse
-import copy
 import json
 import logging
 import re
@@ -19,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.registry import DefaultScope, init_default_scope
-from mmengine.runner import Runner
+from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +28,7 @@ from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.distillers.segmentation.prediction import labels_as_seen
 from mmseg_kd.evaluation.collapse import balanced_sample, neural_collapse
 from mmseg_kd.evaluation.members import Member, load, named_runs
+from mmseg_kd.evaluation.predictions import build_loader
 from mmseg_kd.taps import module_calls
 from mmseg_kd.teachers.weights import read_weights
 from mmseg_kd.visualization.class_heat import draw_class_heat
@@ -68,17 +67,7 @@ def checkpoints(work_dir: Path) -> dict[int, Path]:
 
 def images(member: Member, split: str, number: int):
     """Batches of a run's training or validation images, through its validation pipeline."""
-    loader = copy.deepcopy(member.config.val_dataloader)
-    loader.dataset = copy.deepcopy(member.config[f'{split}_dataloader'].dataset)
-    inner = loader.dataset
-    while 'pipeline' not in inner and 'dataset' in inner:
-        inner = inner.dataset
-    if 'pipeline' in inner:
-        inner.pipeline = member.config.val_dataloader.dataset.pipeline
-    loader.sampler = dict(type='DefaultSampler', shuffle=False)
-    with DefaultScope.overwrite_default_scope(member.config.get('default_scope', 'mmseg')):
-        built = Runner.build_dataloader(loader, seed=0)
-    dataset = built.dataset
+    dataset = build_loader(member.config, split).dataset
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(number, len(dataset))).astype(int))
     return dataset.metainfo['classes'], [dataset[int(index)] for index in chosen]
 
