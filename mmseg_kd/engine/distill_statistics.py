@@ -30,8 +30,10 @@ class DistillStatisticsHook(Hook):
       input of the main classifier, which both reach; absent where the term does not reach it.
     - ``distill.teacher_confidence_``: the teacher's largest probability, at temperature 1.
     - ``distill.agreement_``: share of positions where student and teacher name the same class.
+    - ``distill.label_confidence_``: the student's probability of the label, at temperature 1, where the loss is given
+      labels.
 
-    The last two for terms on logits. Other steps are left alone, and the watched ones bring their numbers to the host
+    The last three for terms on logits. Other steps are left alone, and the watched ones bring their numbers to the host
     once; ``tools/benchmarks/distill_statistics.py`` measures what it costs. ``tools/train.py`` adds this hook to every
     run; it does nothing for models without terms.
 

@@ -98,6 +98,11 @@ class StepStatistics:
                 agree = student.argmax(1) == teacher.argmax(1)
                 self._add(f'distill.teacher_confidence_{name}', (confidence * valid).sum(), count)
                 self._add(f'distill.agreement_{name}', (agree & valid).sum(), count)
+                if target is not None:
+                    label = (target >= 0) & (target < student.shape[1]) & valid
+                    chosen = student.gather(1, target.clamp(0, student.shape[1] - 1).unsqueeze(1)).squeeze(1)
+                    confidence = (chosen - student.logsumexp(1)).exp()
+                    self._add(f'distill.label_confidence_{name}', (confidence * label).sum(), label.sum())
         return hook
 
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:

@@ -60,13 +60,18 @@ def cast(items: list[str], trusted: bool = False) -> list[Member]:
         trusted: Whether the configs of the runs may be run as Python.
 
     Raises:
-        ValueError: two of one name, no segmentor, no distilled run, more than one teacher, or one that is gone.
+        ValueError: two of one name, models of different kinds or neither segmentors nor classifiers, no distilled
+            run, more than one teacher, or one that is gone.
     """
     members = named_runs(items, trusted)
     others = [member.name for member in members if 'decode_head' not in member.config.model]
-    if others:
-        raise ValueError(f'`runs`: the report is of segmentors; {others} have no `model.decode_head`. For other models '
-                         'there are tools/analysis/compare.py and neural_collapse.py.')
+    if others and len(others) < len(members):
+        raise ValueError(f'`runs`: the report compares models of one kind; {others} have no `model.decode_head`, the '
+                         'others have one. Make a report of each kind.')
+    strange = [member.name for member in members if not {'decode_head', 'head'} & set(member.config.model)]
+    if strange:
+        raise ValueError(f'`runs`: the report is of segmentors or image classifiers; {strange} have neither '
+                         '`model.decode_head` nor `model.head`. For other models there is tools/analysis/compare.py.')
     distilled = [member for member in members if 'teacher' in member.config.model]
     if not distilled:
         raise ValueError('`runs`: expected the work dir of at least one distilled run, got none; its config has '

@@ -5,11 +5,12 @@ import torch
 from mmengine.utils import ProgressBar
 from torch import Tensor, nn
 
-from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
+from mmseg_kd.distillers.segmentation.prediction import Prediction
 from mmseg_kd.evaluation.agreement import Agreement
 from mmseg_kd.evaluation.boundary_iou import BoundaryIoU
 from mmseg_kd.evaluation.calibration import Calibration
 from mmseg_kd.evaluation.confusion import accuracy, confusion_matrix
+from mmseg_kd.evaluation.predictions import is_segmentor, num_classes_of, predictor_of
 from mmseg_kd.evaluation.topk_mass import TopKMass
 
 __all__ = ['Statistics', 'one_pass']
@@ -17,16 +18,20 @@ __all__ = ['Statistics', 'one_pass']
 
 @dataclass
 class Statistics:
-    """What the pass gathers about one model; ``image_accuracy`` holds the share of right pixels of each image."""
+    """What the pass gathers about one model; ``image_accuracy`` holds the share of right pixels of each image.
+
+    A classifier's image is one position (``dense=False``), and has no boundaries.
+    """
 
     num_classes: int
+    dense: bool = True
     confusion: Tensor = field(init=False)
     image_accuracy: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
         self.calibration = Calibration()
-        self.boundary = BoundaryIoU(self.num_classes)
+        self.boundary = BoundaryIoU(self.num_classes) if self.dense else None
         self.to_teacher = Agreement(self.num_classes)
 
     def update(self, prediction: Prediction, teacher: Prediction) -> None:
@@ -38,7 +43,8 @@ class Statistics:
         self.confusion += matrix
         self.image_accuracy.append(accuracy(matrix))
         self.calibration.update(confidence[valid], (predicted == labels)[valid])
-        self.boundary.update(predicted.cpu().numpy(), labels.cpu().numpy())
+        if self.boundary is not None:
+            self.boundary.update(predicted.cpu().numpy(), labels.cpu().numpy())
         self.to_teacher.update(logits[None], teacher.logits[None], labels[None])
 
 
@@ -56,9 +62,9 @@ def one_pass(models: dict[str, nn.Module], teacher: str, loader, temperatures: d
     Returns:
         Statistics by model, and the teacher's top-k mass by temperature.
     """
-    # A single sigmoid channel is two classes.
-    num_classes = max(models[teacher].out_channels, 2)
-    statistics = {name: Statistics(num_classes) for name in models}
+    num_classes, dense = num_classes_of(models[teacher]), is_segmentor(models[teacher])
+    statistics = {name: Statistics(num_classes, dense) for name in models}
+    predict = predictor_of(models[teacher])
     masses = {words: TopKMass(num_classes, temperature=value) for words, value in temperatures.items()}
     progress = ProgressBar(len(loader.dataset))
     for data in loader:

@@ -167,6 +167,8 @@ def dgkd_diagnostics(student: Tensor,
 
     and over all valid positions:
 
+    - ``batch_covariance``: of the same two summed over the batch, divided by the root of the product of both with
+      themselves: in [-1, 1], as the published code logs it (0 where one vanishes)
     - ``logit_covariance``: between the target logit and the mean of the other logits
     - ``coupling_to_dkd``: norm of the gradient of the coupling term (without cap) over that of the DKD terms
 
@@ -196,6 +198,9 @@ def dgkd_diagnostics(student: Tensor,
     target_logit = student.masked_fill(~is_target, 0.).sum(1)
     others = student.masked_fill(is_target, 0.)
     mean_other = others.sum(1) / (student.shape[1] - 1)
+    sums = [(part - part.mean(1, keepdim=True)).masked_fill(~valid.unsqueeze(1), 0.).transpose(0, 1).flatten(1).sum(1)
+            for part in (first, second)]
+    lengths = sums[0].norm() * sums[1].norm()
     centred = (first - first.mean(1, keepdim=True)) * (second - second.mean(1, keepdim=True))
     of_coupling = CouplingSettings(alpha, beta, epsilon, temperature, None, coupling, softening)
     size = abs(epsilon) * distance_of_gradients(gradients, valid, of_coupling)[1]
@@ -207,5 +212,6 @@ def dgkd_diagnostics(student: Tensor,
         non_target_gradient_norm=mean(norms[1]),
         target_logit_norm=mean(target_logit.abs()),
         non_target_logit_norm=mean(others.norm(dim=1)),
+        batch_covariance=(sums[0] * sums[1]).sum() / lengths.masked_fill(lengths == 0, 1.),
         logit_covariance=mean((target_logit - mean(target_logit)) * (mean_other - mean(mean_other))),
         coupling_to_dkd=size / dkd_size.masked_fill(dkd_size == 0, 1.))

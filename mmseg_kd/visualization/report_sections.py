@@ -1,5 +1,5 @@
 """The sections of a report that are figures of numbers."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from mmseg_kd.visualization.page import Section, table, tiles
 from mmseg_kd.visualization.reliability import draw_reliability
 from mmseg_kd.visualization.topk import draw_topk_mass
 
-__all__ = ['figure_sections', 'summary']
+__all__ = ['calibration_section', 'confusion_section', 'cost_of', 'distance_section', 'figure_sections', 'gains',
+           'statistics_section', 'steps_of', 'summary', 'topk_section']
 
 Show = Callable[[str, object, str], str]
 
@@ -57,11 +58,11 @@ def figure_sections(members: list[Member], alone: Member | None, distilled: Memb
         _curves(members, colors, show),
         _classes(statistics, classes, colors, base, compared, show),
         _boundaries(statistics, classes, colors, base, compared, show),
-        _confusion(statistics, classes, base, distilled.name, show),
-        _statistics_of_training(members, colors, show),
-        _calibration(statistics, colors, base, distilled.name, show),
-        _distance(statistics, classes, colors, members[0].name, distilled.name, show),
-        _topk(masses, classes, show)) if section is not None]
+        confusion_section(statistics, classes, base, distilled.name, show),
+        statistics_section(members, colors, show),
+        calibration_section(statistics, colors, base, distilled.name, show),
+        distance_section(statistics, classes, colors, members[0].name, distilled.name, show),
+        topk_section(masses, classes, show)) if section is not None]
 
 
 def _numbers(members: list[Member], statistics: dict[str, Statistics]) -> Section:
@@ -94,7 +95,8 @@ def cost_of(member: Member):
     return inference_cost(member.config, input_size(member.config))
 
 
-def _steps(member: Member, key: str) -> tuple[list[float], list[float]]:
+def steps_of(member: Member, key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one number of a run's log."""
     records = [record for record in member.run.steps if record.get(key) is not None]
     return [record['step'] for record in records], [record[key] for record in records]
 
@@ -104,7 +106,7 @@ def _curves(members: list[Member], colors: dict[str, str], show: Show) -> Sectio
     validated = {member.name: ([record['step'] for record in member.run.validations],
                                [record['mIoU'] for record in member.run.validations if 'mIoU' in record])
                  for member in of_run if all('mIoU' in record for record in member.run.validations)}
-    supervised = {member.name: _steps(member, 'decode.loss_ce') for member in of_run}
+    supervised = {member.name: steps_of(member, 'decode.loss_ce') for member in of_run}
     panels = [Panel('mIoU on the validation images', '%', validated),
               Panel('Supervised loss (cross-entropy)', 'mean over pixels',
                     {name: curve for name, curve in supervised.items() if curve[0]}, log=True)]
@@ -119,13 +121,14 @@ def _curves(members: list[Member], colors: dict[str, str], show: Show) -> Sectio
 
 def _classes(statistics, classes, colors, base: str, compared: list[str], show: Show) -> Section:
     values = {name: 100 * iou(each.confusion).numpy() for name, each in statistics.items()}
-    return Section('Classes', _gains(values, classes, base, compared[0], 'IoU'),
+    return Section('Classes', gains(values, classes, base, compared[0], 'IoU'),
                    f'IoU of each class. Right: difference to {base}.',
                    show('class_iou', draw_class_bars(values, classes, colors, 'IoU, %', base, compared),
                         'IoU of each class'))
 
 
-def _gains(values: dict[str, np.ndarray], classes: list[str], base: str, distilled: str, what: str) -> str:
+def gains(values: dict[str, np.ndarray], classes: list[str], base: str, distilled: str, what: str) -> str:
+    """On how many classes one is better than another, and where most and least."""
     difference = values[distilled] - values[base]
     most, least = int(np.nanargmax(difference)), int(np.nanargmin(difference))
     up = int(np.nansum(difference > 0))
@@ -144,7 +147,10 @@ def _boundaries(statistics, classes, colors, base: str, compared: list[str], sho
              'Boundary IoU of each class'))
 
 
-def _confusion(statistics, classes, base: str, distilled: str, show: Show) -> Section:
+def confusion_section(statistics, classes, base: str, distilled: str, show: Show,
+                      chosen: Sequence[int] | None = None) -> Section:
+    """What is taken for what; the figure has the chosen classes only."""
+    shown = list(range(len(classes))) if chosen is None else list(chosen)
     matrices = [row_shares(statistics[name].confusion) for name in (distilled, base)]
     difference = 100 * (matrices[0] - matrices[1])
     difference[statistics[base].confusion.sum(1) == 0] = torch.nan
@@ -156,14 +162,24 @@ def _confusion(statistics, classes, base: str, distilled: str, show: Show) -> Se
         f'{abs(beside[row, column]):.1f} points {more} often',
         f'Share of each label that is predicted as each class, {distilled} minus {base}, in percentage points. Blue '
         'is better (more on the diagonal, less beside it), orange is worse.',
-        show('confusion', draw_confusion_difference(difference.numpy(), classes),
+        show('confusion', draw_confusion_difference(difference[shown][:, shown].numpy(),
+                                                    [classes[index] for index in shown]),
              'Difference of the confusion matrices'))
 
 
+#: What DGKD's diagnostics are called, and their units.
+_OF_DGKD = dict(
+    gradient_cosine=("Cosine of DKD's two gradients", 'cosine by the logits'),
+    gradient_covariance=("Covariance of DKD's two gradients", 'over the classes'),
+    batch_covariance=("Normalised covariance of DKD's two gradients", 'over the batch, in [-1, 1]'),
+    target_gradient_norm=('Gradient of the target part', 'mean norm'),
+    non_target_gradient_norm=('Gradient of the non-target part', 'mean norm'),
+    coupling_to_dkd=('Coupling term beside DKD', 'ratio of the gradients'))
 _PARTS = ('target', 'non_target', 'between', 'within_top', 'within_rest', 'inter_class', 'intra_class')
 
 
-def _statistics_of_training(members: list[Member], colors: dict[str, str], show: Show) -> Section | None:
+def statistics_section(members: list[Member], colors: dict[str, str], show: Show,
+                       positions: str = 'pixels') -> Section | None:
     """What the training hook logged: the parts of the losses, the gradients' cosine, confidence, agreement."""
     logged = {}
     for member in members:
@@ -184,12 +200,15 @@ def _statistics_of_training(members: list[Member], colors: dict[str, str], show:
             curves.setdefault(name, curve)
         return Panel(title, ylabel, curves, **settings)
 
-    parts = [panel(f'Part of the loss: {what.replace("_", " ")}', 'mean over pixels', what, log=True)
+    parts = [panel(f'Part of the loss: {what.replace("_", " ")}', f'mean over {positions}', what, log=True)
              for what in _PARTS if what in logged]
     panels = [panel('Cosine of distillation and supervised gradient', 'cosine at the shared features',
                     'supervised_cosine', zero=True),
-              panel('Agreement with the teacher', 'share of pixels', 'agreement'), *parts,
-              panel("The teacher's confidence", 'mean largest probability', 'teacher_confidence')]
+              panel('Agreement with the teacher', f'share of {positions}', 'agreement'), *parts,
+              panel("The teacher's confidence", 'mean largest probability', 'teacher_confidence'),
+              panel("The student's confidence in the label", 'mean probability of the label', 'label_confidence'),
+              *(panel(title, unit, what, zero=what.endswith(('cosine', 'covariance')))
+                for what, (title, unit) in _OF_DGKD.items() if what in logged)]
     cosines = [value for _, values in logged.get('supervised_cosine', {}).values() for value in values]
     title = 'The parts of the losses while the students train'
     if cosines:
@@ -202,37 +221,46 @@ def _statistics_of_training(members: list[Member], colors: dict[str, str], show:
                    show('statistics', draw_curves(panels, colors), 'Curves of the statistics of distillation'))
 
 
-def _calibration(statistics, colors, base: str, distilled: str, show: Show) -> Section:
+def calibration_section(statistics, colors, base: str, distilled: str, show: Show,
+                        positions: str = 'Pixels') -> Section:
+    """How far confidence is from being right."""
     calibrations = {name: each.calibration for name, each in statistics.items()}
     one, other = (100 * calibrations[name].error for name in (distilled, base))
     word = ('as well calibrated as' if f'{one:.1f}' == f'{other:.1f}' else
             'better calibrated than' if one < other else 'worse calibrated than')
     return Section('Calibration', f'{distilled} is {word} {base}: ECE {one:.1f} % against {other:.1f} %',
-                   'Pixels in 15 bins by confidence. On the diagonal a model is right as often as it is sure; expected '
-                   'calibration error (Guo et al., 2017) is the mean gap, weighed by pixels.',
+                   f'{positions} in 15 bins by confidence. On the diagonal a model is right as often as it is sure; '
+                   f'expected calibration error (Guo et al., 2017) is the mean gap, weighed by {positions.lower()}.',
                    show('calibration', draw_reliability(calibrations, colors), 'Reliability diagram'))
 
 
-def _distance(statistics, classes, colors, teacher: str, distilled: str, show: Show) -> Section:
+def distance_section(statistics, classes, colors, teacher: str, distilled: str, show: Show,
+                     positions: str = 'pixels', chosen: Sequence[int] | None = None) -> Section:
+    """How far the students' logits are from the teacher's; ``classes`` names the chosen ones."""
     students = {name: each.to_teacher for name, each in statistics.items() if name != teacher}
     values = {name: each.distance_of_class.numpy() for name, each in students.items()}
+    if chosen is not None:
+        values = {name: each[chosen] for name, each in values.items()}
     nearest = min(students, key=lambda name: students[name].distance)
     return Section('Distance to the teacher',
                    f"{nearest}'s logits are nearest to the teacher's; {distilled} agrees with it on "
-                   f'{100 * students[distilled].agreement:.1f} % of the pixels',
+                   f'{100 * students[distilled].agreement:.1f} % of the {positions}',
                    "Root mean square over the classes of the difference of student's and teacher's logits, each "
-                   'without its mean, averaged over the pixels of each label. Over all pixels: '
+                   f'without its mean, averaged over the {positions} of each label. Over all {positions}: '
                    + ', '.join(f'{name} {each.distance:.2f}' for name, each in students.items()) + '.',
                    show('logit_distance', draw_class_dots(values, classes, colors, 'distance of the logits'),
                         'Logit distance to the teacher by class'))
 
 
-def _topk(masses: dict[str, TopKMass], classes: list[str], show: Show) -> Section:
+def topk_section(masses: dict[str, TopKMass], classes: list[str], show: Show, positions: str = 'pixels',
+                 chosen: Sequence[int] | None = None) -> Section:
+    """How many classes the teacher means; ``classes`` names the chosen ones."""
     words, mass = next(iter(masses.items()))
     k = mass.quantile(0.9)
     return Section('Top-k mass',
-                   f"At {words}, k = {k} holds 95 % of the teacher's probability on 90 % of the pixels",
+                   f"At {words}, k = {k} holds 95 % of the teacher's probability on 90 % of the {positions}",
                    "Which k does GDKD want here? The fewest classes that hold 95 % of the teacher's probability, over "
-                   'the pixels and by label; T is what the loss softens with. tools/analysis/measure_topk.py makes the '
-                   "table for GDKD's k per class.",
-                   show('topk_mass', draw_topk_mass(masses, classes), 'Number of classes that hold the mass'))
+                   f'the {positions} and by label; T is what the loss softens with. '
+                   "tools/analysis/measure_topk.py makes the table for GDKD's k per class.",
+                   show('topk_mass', draw_topk_mass(masses, classes, positions=positions, chosen=chosen),
+                        'Number of classes that hold the mass'))

@@ -70,6 +70,7 @@ def test_numbers_of_a_step():
     assert found['distill.target_dkd'] == pytest.approx(target, rel=1e-4)
     assert found['distill.non_target_dkd'] == pytest.approx(16 * (p * np.log(p / q)).sum(1).mean(), rel=1e-4)
     assert found['distill.teacher_confidence_dkd'] == pytest.approx(softmax(v).max(1).mean(), rel=1e-5)
+    assert found['distill.label_confidence_dkd'] == pytest.approx(softmax(z)[rows, labels].mean(), rel=1e-5)
     agreement = (z.argmax(1) == v.argmax(1)).mean()
     assert 0 < agreement < 1 and found['distill.agreement_dkd'] == pytest.approx(agreement, abs=2 / len(labels))
 

@@ -190,6 +190,13 @@ def test_diagnostics_in_explicit_loops():
         collected['non_target_logit_norm'].append(other.norm())
         pairs.append(torch.stack([s[t], other.mean()]))
     expected = {name: torch.stack(values).mean().detach() for name, values in collected.items()}
+    # The published code's: of the gradients of the batch, each without its mean over all entries, as (N, N) products.
+    first, second = (torch.cat(each) for each in zip(*[
+        [g.detach() for g in _double_backward(s[None].clone().requires_grad_(), v[None], t[None])] for s, v, t in rows],
+        strict=True))
+    first, second = first - first.mean(), second - second.mean()
+    covariance, *own = ((a @ b.T).sum() for a, b in ((first, second), (first, first), (second, second)))
+    expected['batch_covariance'] = covariance / (own[0] * own[1]).sqrt()
     expected['logit_covariance'] = torch.cov(torch.stack(pairs).T, correction=0)[0, 1]
     for name, value in expected.items():
         assert_close(figures[name], value, msg=name)

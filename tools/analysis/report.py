@@ -5,7 +5,8 @@
 
 Writes OUT/report.html, which needs no other file, and every figure as a PNG beside it. Reads what training runs leave
 in their work dirs and runs their latest checkpoints, and the teacher's, once over the validation images of a run. The
-first student alone and the first distilled run named are the pair that the pictures compare.
+first student alone and the first distilled run named are the pair that the pictures compare. The runs are of segmentors
+or of image classifiers; the page of classifiers has no pictures.
 """
 import argparse
 import logging
@@ -18,7 +19,9 @@ import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.evaluation.members import Member, cast, load
 from mmseg_kd.evaluation.model_statistics import one_pass
-from mmseg_kd.visualization.page import page, sources
+from mmseg_kd.evaluation.predictions import is_segmentor
+from mmseg_kd.visualization.page import Section, page, sources
+from mmseg_kd.visualization.report_classifiers import classifier_sections, classifier_summary
 from mmseg_kd.visualization.report_pictures import choose, picture_sections
 from mmseg_kd.visualization.report_sections import figure_sections, summary
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
@@ -76,15 +79,24 @@ def main(arguments=None) -> None:
 
     alone = next((member for member in members if member.role == 'alone'), None)
     distilled = next(member for member in members if member.role == 'distilled')
+    if not is_segmentor(first.config.model):
+        sections = classifier_sections(members, alone, distilled, statistics, masses, classes, show)
+        write(args, members, f'{len(loader.dataset)} validation images, {len(classes)} classes.',
+              classifier_summary(members, alone, statistics), sections)
+        return
     sections = figure_sections(members, alone, distilled, statistics, masses, classes, show)
     chosen = choose(statistics[(alone or teacher).name], statistics[distilled.name], args.images)
     sections[2:2] = picture_sections(members, alone or teacher, distilled, models, loader.dataset, chosen, args.out)
     seen = statistics[distilled.name].confusion.sum().item()
-    runs = sources([(member.name, str(member.checkpoint)) for member in members])
     lead = (f'{len(loader.dataset)} validation images, {seen:,} labelled pixels, {len(classes)} classes. '
             + ('The pictures compare ' + f'{distilled.name} with {(alone or teacher).name}.'))
-    html = page(args.title, lead, summary(members, alone, statistics), sections,
-                f'Made by tools/analysis/report.py of mmseg_kd from{runs}')
+    write(args, members, lead, summary(members, alone, statistics), sections)
+
+
+def write(args: argparse.Namespace, members: list[Member], lead: str, scores: str, sections: list[Section]) -> None:
+    """Write the page."""
+    runs = sources([(member.name, str(member.checkpoint)) for member in members])
+    html = page(args.title, lead, scores, sections, f'Made by tools/analysis/report.py of mmseg_kd from{runs}')
     (args.out / 'report.html').write_text(html)
     print(args.out / 'report.html')
 
