@@ -5,6 +5,7 @@ divides by a mean over the whole batch, but that is one factor: what each positi
 it. So no graph is kept, and what is made for a few positions is still in the cache when it is read again.
 """
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from .autograd import with_gradient
 from .checks import Inputs
 from .evaluate import over_batch, same_batch
-from .grouped import target_and_rest
+from .grouped import GroupedLoss, target_and_rest
 from .upsampled import leaf_of, part_and_way_back, together_on
 
 # Two gradients that differ by less than this everywhere are one: float32 probabilities do not
@@ -127,6 +128,30 @@ def share_kept(size: Tensor, of_dkd: Tensor, cap: float) -> Tensor:
     """What the cap leaves of a gradient of norm ``size`` beside one of norm ``of_dkd``."""
     limit = cap * of_dkd
     return torch.where(size > limit, limit / size.masked_fill(size == 0, 1.), 1.)
+
+
+def coupled_loss(operators: ModuleType, dkd: GroupedLoss, inputs: Inputs, divisor: Tensor, settings: CouplingSettings,
+                 plain: Callable[[], Tensor]) -> Tensor:
+    """DKD and the term, see :func:`coupling_loss`, by an operator for both.
+
+    Args:
+        operators: a module that has one, ``coupled``.
+        dkd: DKD's description.
+        inputs: of the call, as the operator takes them.
+        plain: both by the plain form, for second derivatives.
+    """
+    num_classes, context = inputs.student.shape[1], same_batch()
+
+    def value_and_slope(figures: Tensor) -> tuple[Tensor, Tensor]:
+        m, weighted_m, direction, of_dkd, largest = figures.unbind()
+        sums = _Sums(m / num_classes, weighted_m / num_classes, direction, of_dkd, largest)
+        return _value_and_factor(sums, inputs.valid, num_classes, settings)
+
+    def plain_in_batch() -> Tensor:
+        with context:
+            return plain()
+
+    return operators.coupled(dkd, inputs, divisor, plain_in_batch, value_and_slope)
 
 
 class _Sums(NamedTuple):

@@ -7,13 +7,14 @@ from torch import Tensor
 from .checks import check_settings, checked, loss_function, warn_once
 from .coupling import (
     CouplingSettings,
+    coupled_loss,
     coupling_loss,
     coupling_map,
     distance_of_gradients,
     norm_over_batch,
     part_gradients,
 )
-from .evaluate import divisor_of, loss_of, may_fuse, plain_inputs, promoted, reduced
+from .evaluate import divisor_of, inputs_for, loss_of, may_fuse, operators_for, plain_inputs, promoted, reduced
 from .grouped import GroupedKL, GroupedLoss, TargetAndRest, target_and_rest
 from .standardize import z_score
 from .upsampled import Logits
@@ -137,7 +138,14 @@ def dgkd_loss(student: Logits,
     if standardize or inputs.student.dtype == torch.float64 or not is_map or not may_fuse(inputs):
         return reduced(lambda student, teacher: maps_of(student, teacher).total, inputs)
     divisor, summed = divisor_of(torch.count_nonzero(inputs.valid), reduction), inputs._replace(reduction='sum')
-    dkd = loss_of(GroupedLoss(TargetAndRest(), alpha, (0., beta), temperature), summed) / divisor
+    loss = GroupedLoss(TargetAndRest(), alpha, (0., beta), temperature)
+    operators = operators_for(loss, inputs)
+    if operators is not None and operators.COUPLES:
+        chosen = inputs_for(operators, loss, inputs)
+        return coupled_loss(
+            operators, loss, chosen, divisor, settings,
+            lambda: reduced(lambda *logits: maps_of(*logits).total, chosen._replace(reduction='sum')) / divisor)
+    dkd = loss_of(loss, summed) / divisor
     apart = coupling_loss(inputs, divisor, settings,
                           lambda: reduced(lambda *logits: maps_of(*logits).coupling, summed) / divisor)
     return dkd + apart

@@ -7,13 +7,15 @@ from torch.nn import functional as F
 from .binary import BinaryKL, BinaryKLNorm
 from .grouped import ByRank, GroupedLoss, OneGroup, RandomPart, TargetAndRest, kl_terms, masked_log_softmax
 
-__all__ = ['ALL', 'BINARY_KL', 'BINARY_KL_NORM', 'CHANNEL_WISE', 'CROSS_ENTROPY', 'ChannelWise', 'CrossEntropy',
-           'GIVEN', 'Loss', 'RANDOM', 'RANK', 'TARGET', 'kind_of']
+__all__ = ['ALL', 'BINARY_KL', 'BINARY_KL_NORM', 'CHANNEL_WISE', 'COUPLED', 'CROSS_ENTROPY', 'ChannelWise',
+           'CrossEntropy', 'GIVEN', 'Loss', 'RANDOM', 'RANK', 'TARGET', 'kind_of']
 
 #: How groups are formed; those that a kernel does not form itself are given to it.
 ALL, TARGET, RANK, RANDOM, GIVEN = range(5)
 #: The losses without groups.
 BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, CHANNEL_WISE = range(5, 9)
+#: DKD with the coupling term of DGKD.
+COUPLED = 9
 
 
 @dataclass(frozen=True)

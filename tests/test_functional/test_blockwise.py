@@ -1,5 +1,6 @@
 """Losses that sum over a channel or a batch before they know a gradient, against the plain forms in float64."""
 import functools
+from unittest import mock
 
 import pytest
 import torch
@@ -11,9 +12,19 @@ from mmseg_kd.functional import Upsampled, autograd, coupling, cwd_loss, dgkd_lo
 from mmseg_kd.functional.evaluate import joined_batch
 
 SIZE = 20, 28
-LOSSES = dict(cwd=cwd_loss, dgkd=dgkd_loss, dgkd_capped=functools.partial(dgkd_loss, cap=.5, beta=2., epsilon=-6.),
-              dgkd_softened=functools.partial(dgkd_loss, softening=1e-7),
-              dgkd_absolute=functools.partial(dgkd_loss, coupling='absolute'))
+
+
+def in_pytorch(*args, **settings):
+    """DGKD where no operator computes it as a whole, as on a GPU: DKD's operator and the coupling's blocks."""
+    with mock.patch.object(evaluate.cpu_operators(), 'COUPLES', False):
+        return dgkd_loss(*args, **settings)
+
+
+_SETTINGS = dict(dgkd={}, dgkd_capped=dict(cap=.5, beta=2., epsilon=-6.), dgkd_softened=dict(softening=1e-7),
+                 dgkd_absolute=dict(coupling='absolute'))
+BY_BLOCKS = {f'{name}_in_pytorch': functools.partial(in_pytorch, **settings) for name, settings in _SETTINGS.items()}
+LOSSES = dict(cwd=cwd_loss, **{name: functools.partial(dgkd_loss, **settings) for name, settings in _SETTINGS.items()},
+              **BY_BLOCKS)
 each_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 
 
@@ -58,9 +69,10 @@ def blocks(monkeypatch):
     seen = []
     inner, operators = coupling._of_positions, evaluate.cpu_operators()
     monkeypatch.setattr(coupling, '_of_positions', lambda z, *args: seen.append(tuple(z.shape)) or inner(z, *args))
-    channels = operators.channels.loss_and_gradient
-    monkeypatch.setattr(operators.channels, 'loss_and_gradient',
-                        lambda z, *args, **kwargs: seen.append(tuple(z.shape)) or channels(z, *args, **kwargs))
+    for name in ('channel_wise', 'coupled'):
+        operator = getattr(operators, name)
+        monkeypatch.setattr(operators, name, lambda loss, inputs, *args, operator=operator:
+                            seen.append(tuple(inputs.student.shape)) or operator(loss, inputs, *args))
     return seen
 
 
@@ -76,8 +88,8 @@ def test_as_the_plain_form_in_float64(loss, together, with_weight, temperature, 
     for reduction in ('mean', 'sum'):
         settings = dict(temperature=temperature, reduction=reduction)
         got = value_and_gradient(loss, resized(student), as_it_is, resized(teacher), target, weight, **settings)
-        if loss is cwd_loss:
-            assert blocks == [(3, 5, positions)]
+        if loss not in BY_BLOCKS.values():
+            assert blocks == [(3, 5, *SIZE)]
         else:
             assert blocks == 3 * [(1, 5, some) for some in {1: [112] * 5, 2: [224, 224, 112], 5: [560]}[together]]
         blocks.clear()
@@ -182,8 +194,9 @@ def test_cwd_is_scipys_divergence(logits_of):
     assert value.item() == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize('name', ['cwd', 'dgkd_capped'])
 @pytest.mark.parametrize('logits_of', [as_it_is, small], ids=['full', 'small'])
-def test_cwd_has_the_same_bits_for_any_number_of_threads(logits_of):
+def test_the_same_bits_for_any_number_of_threads(logits_of, name):
     student, teacher, target, weight = problem(number=2, channels=7)
     target[1] = target[0]
     full = [logits if logits_of is small else resized(logits) for logits in (student, teacher)]
@@ -191,7 +204,8 @@ def test_cwd_has_the_same_bits_for_any_number_of_threads(logits_of):
     try:
         for number in (1, 2, 3, 8):
             torch.set_num_threads(number)
-            results.append(value_and_gradient(cwd_loss, full[0], logits_of, logits_of(full[1]), target, weight))
+            results.append(
+                value_and_gradient(LOSSES[name], full[0], logits_of, logits_of(full[1]), target, weight))
     finally:
         torch.set_num_threads(threads)
     for result in results[1:]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..kinds import BINARY_KL, BINARY_KL_NORM, CROSS_ENTROPY, TARGET
+from ..kinds import BINARY_KL, BINARY_KL_NORM, COUPLED, CROSS_ENTROPY, TARGET
 from .arithmetic import jit
-from .grouped import assign_groups, grouped_block, one_set_block, two_sets_block
+from .grouped import assign_groups, coupled_block, grouped_block, one_set_block, two_sets_block
 from .ungrouped import binary_kl_block, binary_kl_norm_block, cross_entropy_block
 
 __all__ = ['Settings', 'block_loss', 'block_width', 'in_parallel']
@@ -31,6 +31,8 @@ class Settings(NamedTuple):
     leading: bool
     ratio: np.float32
     keep: np.float32
+    slope: np.float32 = np.float32(0)  #: of the coupling term, see :func:`.grouped.coupled_block`
+    sums_only: bool = False  #: whether only its figures are wanted
 
 
 def block_width(num_classes: int) -> int:
@@ -39,8 +41,9 @@ def block_width(num_classes: int) -> int:
 
 
 @jit
-def block_loss(student, teacher, group, target, boundaries, draws, settings, factor, loss):
+def block_loss(student, teacher, group, target, boundaries, draws, settings, factor, loss, figures):
     """(C, B) ``student`` becomes factor * gradient, (B,) ``loss`` factor * value; the rest is scratch.
+    ``figures`` (5,) are the coupling term's, see :func:`.grouped.coupled_block`.
 
     Returns:
         For cross-entropy how many positions are classified rightly, else 0.
@@ -51,6 +54,9 @@ def block_loss(student, teacher, group, target, boundaries, draws, settings, fac
         binary_kl_block(student, teacher, settings.temperature, factor, loss)
     elif settings.kind == BINARY_KL_NORM:
         binary_kl_norm_block(student, teacher, settings.temperature, factor, loss)
+    elif settings.kind == COUPLED:
+        coupled_block(student, teacher, target, settings.temperature, settings.w_between, settings.w_within[TARGET],
+                      settings.slope, settings.sums_only, factor, loss, figures)
     elif settings.kind <= TARGET and settings.reverse == 0:
         # All classes, or all but the target.
         one_set_block(student, teacher, target, settings.kind == TARGET, settings.temperature, settings.w_between,

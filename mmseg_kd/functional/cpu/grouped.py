@@ -10,7 +10,7 @@ from ..kinds import ALL, GIVEN, RANDOM, TARGET
 from ..topk import NEARLY_NOTHING
 from .arithmetic import count_positions, exp, find_largest, inlined, jit, kl_term, log
 
-__all__ = ['assign_groups', 'fill_groups', 'grouped_block', 'one_set_block', 'two_sets_block']
+__all__ = ['assign_groups', 'coupled_block', 'fill_groups', 'grouped_block', 'one_set_block', 'two_sets_block']
 
 _f = np.float32
 _ZERO, _HALF, _ONE, _LOWEST = _f(0), _f(.5), _f(1), _f(-np.inf)
@@ -411,30 +411,10 @@ def one_set_block(student, teacher, one, has_one, temperature, w_between, w_with
     if has_one:
         _take_out(student, one, z_one, temperature)
         _take_out(teacher, one, v_one, temperature)
-    for c in range(num_classes):
-        for b in range(width):
-            lead_z[b] = student[c, b] if student[c, b] > lead_z[b] else lead_z[b]
-        for b in range(width):
-            lead_v[b] = teacher[c, b] if teacher[c, b] > lead_v[b] else lead_v[b]
-
-    # From here student holds e^z', teacher v' - z', where z' and v' are (logit - lead) / T.
+    # From here student holds e^z', exp_v e^v', teacher v' - z', where z' and v' are (logit - lead) / T.
     exp_v = np.empty((num_classes, width), np.float32)
     sum_z, sum_v = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    for c in range(num_classes):
-        for b in range(width):
-            student[c, b] = (student[c, b] - lead_z[b]) * per_t
-        for b in range(width):
-            teacher[c, b] = (teacher[c, b] - lead_v[b]) * per_t
-        for b in range(width):
-            exp_v[c, b] = exp(teacher[c, b])
-        for b in range(width):
-            sum_v[b] += exp_v[c, b]
-        for b in range(width):
-            teacher[c, b] -= student[c, b]
-        for b in range(width):
-            student[c, b] = exp(student[c, b])
-        for b in range(width):
-            sum_z[b] += student[c, b]
+    _set_of_all(student, teacher, exp_v, lead_z, lead_v, sum_z, sum_v, per_t)
 
     shift, more = np.empty(width, np.float32), np.zeros(width, np.float32)
     for b in range(width):
@@ -479,6 +459,146 @@ def one_set_block(student, teacher, one, has_one, temperature, w_between, w_with
 
     for b in range(width):
         loss[b] += w_within * within[b]
+    count_positions(student, loss, factor, temperature * temperature, temperature)
+
+
+@jit
+def _set_of_all(student, teacher, exp_v, lead_z, lead_v, sum_z, sum_v, per_t):
+    """Of all classes as one set: see :func:`one_set_block`. The leads come as -inf, the sums as 0."""
+    num_classes, width = student.shape
+    for c in range(num_classes):
+        for b in range(width):
+            lead_z[b] = student[c, b] if student[c, b] > lead_z[b] else lead_z[b]
+        for b in range(width):
+            lead_v[b] = teacher[c, b] if teacher[c, b] > lead_v[b] else lead_v[b]
+    for c in range(num_classes):
+        for b in range(width):
+            student[c, b] = (student[c, b] - lead_z[b]) * per_t
+        for b in range(width):
+            teacher[c, b] = (teacher[c, b] - lead_v[b]) * per_t
+        for b in range(width):
+            exp_v[c, b] = exp(teacher[c, b])
+        for b in range(width):
+            sum_v[b] += exp_v[c, b]
+        for b in range(width):
+            teacher[c, b] -= student[c, b]
+        for b in range(width):
+            student[c, b] = exp(student[c, b])
+        for b in range(width):
+            sum_z[b] += student[c, b]
+
+
+@jit
+def coupled_block(student, teacher, one, temperature, alpha, beta, slope, sums_only, factor, loss, figures):
+    """DKD and DGKD's coupling term, in the manner of :func:`one_set_block`.
+
+    The names are those of :func:`mmseg_kd.functional.coupling.part_gradients`; all gradients are in units of T.
+
+    Args:
+        one: (B,) int64 labels.
+        slope: of the coupling term, by which its direction is multiplied.
+        sums_only: whether only ``figures`` are wanted; then ``student`` and ``loss`` are scratch.
+        figures: (5,) float64; where the factor is not 0, the sum over positions and classes of the squared difference
+            of the two gradients, the same times the factor, of the squared direction, of DKD's squared gradient; and
+            the largest difference.
+    """
+    num_classes, width = student.shape
+    per_t = _ONE / temperature
+    lead_z, lead_v = np.full(width, _LOWEST, np.float32), np.full(width, _LOWEST, np.float32)
+    z_one, v_one = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    _take_out(student, one, z_one, temperature)
+    _take_out(teacher, one, v_one, temperature)
+    exp_v = np.empty((num_classes, width), np.float32)
+    sum_z, sum_v = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    _set_of_all(student, teacher, exp_v, lead_z, lead_v, sum_z, sum_v, per_t)
+    more, both, shift = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    _between_one_and_set(z_one, v_one, lead_z, lead_v, sum_z, sum_v, per_t, more, loss)
+    for b in range(width):
+        # The student's mass of the target times that of the rest.
+        e = exp(-abs((z_one[b] - lead_z[b]) * per_t - log(sum_z[b])))
+        both[b] = e / ((_ONE + e) * (_ONE + e))
+    for b in range(width):
+        shift[b] = log(sum_v[b]) - log(sum_z[b])
+    for b in range(width):
+        sum_z[b] = _ONE / sum_z[b]
+    for b in range(width):
+        sum_v[b] = _ONE / sum_v[b]
+
+    within, rest, certain = np.zeros(width, np.float32), np.zeros(width, np.float32), np.full(width, -1, np.int32)
+    for c in range(num_classes):
+        for b in range(width):
+            student[c, b] *= sum_z[b]
+        for b in range(width):
+            exp_v[c, b] *= sum_v[b]
+        if not sums_only:
+            for b in range(width):
+                within[b] += kl_term(exp_v[c, b], student[c, b], teacher[c, b] - shift[b])
+        # From here teacher holds q - p.
+        for b in range(width):
+            teacher[c, b] = student[c, b] - exp_v[c, b]
+        for b in range(width):
+            certain[b] = c if exp_v[c, b] > _HALF else certain[b]
+        for b in range(width):
+            teacher[c, b] = teacher[c, b] if exp_v[c, b] <= _HALF else _ZERO
+        for b in range(width):
+            rest[b] += teacher[c, b]
+    for b in range(width):
+        if certain[b] >= 0:
+            teacher[certain[b], b] = -rest[b]
+
+    # The target has q = p = 0; what it adds comes afterwards. exp_v becomes the difference of the two gradients.
+    along_q, largest = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    squares, of_dkd, of_direction = np.zeros(width), np.zeros(width), np.zeros(width)
+    for c in range(num_classes):
+        for b in range(width):
+            exp_v[c, b] = more[b] * student[c, b] - teacher[c, b]
+        for b in range(width):
+            along_q[b] += student[c, b] * exp_v[c, b]
+        if sums_only:
+            for b in range(width):
+                largest[b] = _larger(abs(exp_v[c, b]), largest[b])
+            for b in range(width):
+                squares[b] += np.float64(exp_v[c, b]) * np.float64(exp_v[c, b])
+            for b in range(width):
+                x = np.float64(alpha * more[b] * student[c, b] + beta * teacher[c, b])
+                of_dkd[b] += x * x
+    pull, less = np.empty(width, np.float32), np.empty(width, np.float32)
+    for b in range(width):
+        pull[b] = both[b] * (-more[b] - along_q[b])
+    for b in range(width):
+        # Direction of a class: -q (less * difference + pull - less * along_q)
+        less[b] = _ONE - more[b]
+    for b in range(width):
+        along_q[b] = pull[b] - less[b] * along_q[b]
+    if sums_only:
+        for c in range(num_classes):
+            for b in range(width):
+                x = np.float64(student[c, b] * (less[b] * exp_v[c, b] + along_q[b]))
+                of_direction[b] += x * x
+        scale = np.float64(temperature)
+        for b in range(width):
+            if factor[b] == _ZERO:
+                continue
+            target_square = np.float64(more[b]) * np.float64(more[b])
+            m = scale * scale * (squares[b] + target_square)
+            figures[0] += m
+            figures[1] += factor[b] * m
+            figures[2] += scale * scale * (of_direction[b] + np.float64(pull[b]) * np.float64(pull[b]))
+            figures[3] += scale * scale * (of_dkd[b] + alpha * alpha * target_square)
+            figures[4] = max(figures[4], scale * max(largest[b], abs(more[b])))
+        return
+    for c in range(num_classes):
+        for b in range(width):
+            exp_v[c, b] = slope * (student[c, b] * (less[b] * exp_v[c, b] + along_q[b]))
+        for b in range(width):
+            student[c, b] = alpha * more[b] * student[c, b] + beta * teacher[c, b]
+        for b in range(width):
+            student[c, b] -= exp_v[c, b]
+    for b in range(width):
+        if 0 <= one[b] < num_classes:
+            student[one[b], b] = slope * pull[b] - alpha * more[b]
+    for b in range(width):
+        loss[b] = alpha * loss[b] + beta * within[b]
     count_positions(student, loss, factor, temperature * temperature, temperature)
 
 

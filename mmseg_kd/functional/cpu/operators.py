@@ -1,5 +1,6 @@
 """What :func:`..evaluate.loss_of` calls on a CPU."""
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,14 +10,15 @@ from torch.nn import functional as F
 from ..autograd import with_gradient
 from ..checks import Inputs
 from ..grouped import ByClass, ByLabel, ByRank, GroupedLoss
-from ..kinds import GIVEN, RANDOM, TARGET, ChannelWise, CrossEntropy, Loss, kind_of
+from ..kinds import COUPLED, GIVEN, RANDOM, TARGET, ChannelWise, CrossEntropy, Loss, kind_of
 from ..upsampled import Upsampled, at_full_size, leaf_of
 from . import channels, same_resolution, upsampling
 from .block import Settings
 
-__all__ = ['READS_HALF', 'channel_wise', 'covers', 'cross_entropy', 'loss', 'upsamples']
+__all__ = ['COUPLES', 'READS_HALF', 'channel_wise', 'coupled', 'covers', 'cross_entropy', 'loss', 'upsamples']
 
 READS_HALF = False  #: whether logits of 16 bits may come as they are
+COUPLES = True  #: whether :func:`coupled` is here
 
 
 @functools.lru_cache(maxsize=64)
@@ -77,6 +79,39 @@ def _given(loss: Loss, inputs: Inputs) -> Tensor | None:
     return _positions_last(groups.to(torch.int8)).unsqueeze(1)
 
 
+def _computation(loss: Loss, inputs: Inputs, divisor: Tensor) -> Callable[..., tuple[Tensor, Tensor, np.ndarray]]:
+    """A function of :class:`Settings` that has value, gradient of the student's own shape, and figures."""
+    student, teacher = inputs.student, inputs.teacher
+    kind, scale, is_flat = kind_of(loss), 1 / float(divisor), len(student.shape) == 2
+    with_target = kind in (TARGET, RANDOM) or kind == GIVEN and isinstance(loss.groups, ByLabel)
+    rank = None
+    if isinstance(loss, GroupedLoss) and isinstance(loss.groups, ByRank):
+        rank = _map(loss.groups.boundary_of(inputs.target), is_flat, torch.int32)
+    maps = dict(valid=_map(inputs.valid, is_flat, torch.bool), weight=_map(inputs.weight, is_flat, torch.float32),
+                target=_map(inputs.target, is_flat, torch.int64) if with_target else None, rank=rank,
+                given=_given(loss, inputs), scale=scale)
+    if isinstance(student, Upsampled):
+        if not isinstance(teacher, Upsampled):
+            teacher = Upsampled(teacher, student.size, student.align_corners)
+        logits = student.logits.detach().contiguous(), teacher.logits.contiguous()
+
+        def of_small(settings: Settings) -> tuple[Tensor, Tensor, np.ndarray]:
+            value, gradient, _, figures = upsampling.loss_and_gradient(
+                *logits, student.size, (student.align_corners, teacher.align_corners), class_weight=None,
+                settings=settings, **maps)
+            return value.to(student.dtype), gradient, figures
+
+        return of_small
+    logits = _positions_last(student.detach()), _positions_last(teacher)
+
+    def of_full(settings: Settings) -> tuple[Tensor, Tensor, np.ndarray]:
+        value, gradient, figures = same_resolution.loss_and_gradient(*logits, settings=settings, **maps)
+        gradient = gradient.squeeze(0).t() if is_flat else gradient.view(student.shape)
+        return value.to(student.dtype), gradient, figures
+
+    return of_full
+
+
 def loss(loss: Loss, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
     """The sum of weight times loss over valid positions, divided by ``divisor``.
 
@@ -86,35 +121,30 @@ def loss(loss: Loss, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
         divisor: scalar.
         plain: the same by the plain form, for second derivatives.
     """
-    student, teacher = inputs.student, inputs.teacher
-    settings, scale = _settings(loss, student.shape[1]), 1 / float(divisor)
-    is_flat = len(student.shape) == 2
-    valid, weight = _map(inputs.valid, is_flat, torch.bool), _map(inputs.weight, is_flat, torch.float32)
-    with_target = settings.kind in (TARGET, RANDOM) or settings.kind == GIVEN and isinstance(loss.groups, ByLabel)
-    target = _map(inputs.target, is_flat, torch.int64) if with_target else None
-    rank = None
-    if isinstance(loss, GroupedLoss) and isinstance(loss.groups, ByRank):
-        rank = _map(loss.groups.boundary_of(inputs.target), is_flat, torch.int32)
-    maps = dict(valid=valid, weight=weight, target=target, rank=rank, given=_given(loss, inputs), settings=settings)
-    if isinstance(student, Upsampled):
-        if not isinstance(teacher, Upsampled):
-            teacher = Upsampled(teacher, student.size, student.align_corners)
+    computation, settings = _computation(loss, inputs, divisor), _settings(loss, inputs.student.shape[1])
+    return with_gradient(leaf_of(inputs.student), lambda: computation(settings)[:2],
+                         None if settings.kind == RANDOM else plain)
 
-        def of_small() -> tuple[Tensor, Tensor]:
-            value, gradient, _ = upsampling.loss_and_gradient(
-                student.logits.detach().contiguous(), teacher.logits.contiguous(), student.size,
-                (student.align_corners, teacher.align_corners), class_weight=None, scale=scale, **maps)
-            return value.to(student.dtype), gradient
 
-        return with_gradient(student.logits, of_small, plain)
+def coupled(dkd: GroupedLoss, inputs: Inputs, divisor: Tensor, plain,
+            value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """As :func:`loss`, of DKD and the coupling term: one visit takes the term's figures, a second one the rest.
+
+    Args:
+        dkd: the description without the term.
+        value_and_slope: of the figures that :func:`.grouped.coupled_block` takes, summed over all positions (the
+            largest difference: the largest), the term and the factor of its direction.
+    """
+    computation = _computation(dkd, inputs, divisor)
+    settings = _settings(dkd, inputs.student.shape[1])._replace(kind=COUPLED)
+    figures = computation(settings._replace(sums_only=True))[2]
+    term, slope = value_and_slope(torch.tensor([*figures[:, :4].sum(0), figures[:, 4].max()]))
 
     def compute() -> tuple[Tensor, Tensor]:
-        value, gradient = same_resolution.loss_and_gradient(
-            _positions_last(student.detach()), _positions_last(teacher), scale=scale, **maps)
-        gradient = gradient.squeeze(0).t() if is_flat else gradient.view(student.shape)
-        return value.to(student.dtype), gradient
+        value, gradient, _ = computation(settings._replace(slope=np.float32(slope)))
+        return (value + term).to(value.dtype), gradient
 
-    return with_gradient(student, compute, None if settings.kind == RANDOM else plain)
+    return with_gradient(leaf_of(inputs.student), compute, plain)
 
 
 def cross_entropy(inputs: Inputs, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -130,7 +160,7 @@ def cross_entropy(inputs: Inputs, class_weight: Tensor | None) -> tuple[Tensor, 
     count = torch.zeros((), dtype=torch.int64)
 
     def compute() -> tuple[Tensor, Tensor]:
-        value, gradient, correct = upsampling.loss_and_gradient(
+        value, gradient, correct, _ = upsampling.loss_and_gradient(
             logits.logits.detach().contiguous(), None, logits.size, (logits.align_corners, logits.align_corners),
             valid=_map(valid, False, torch.bool), weight=None, class_weight=weight, scale=1.,
             target=_map(target, False, torch.int64), rank=None, given=None, settings=settings)

@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kinds import GIVEN, RANDOM, RANK
+from ..kinds import COUPLED, GIVEN, RANDOM, RANK
 from .arithmetic import jit
 from .block import Settings, block_loss, block_width, in_parallel
 from .grouped import fill_groups
@@ -12,9 +12,9 @@ __all__ = ['loss_and_gradient']
 
 
 @jit
-def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, given, sums, first, last, width, settings,
-            with_weight, with_target, with_rank):
-    """Blocks first .. last - 1; (N, C, P) logits, (N, P) maps, one sum per block."""
+def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, given, sums, figures, first, last, width,
+            settings, with_weight, with_target, with_rank):
+    """Blocks first .. last - 1; (N, C, P) logits, (N, P) maps, one sum per block, and its figures."""
     _, num_classes, positions = student.shape
     per_image = (positions + width - 1) // width
     z, v = np.zeros((num_classes, width), np.float32), np.zeros((num_classes, width), np.float32)
@@ -36,7 +36,8 @@ def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, give
                 # Weights of positions that do not count may be anything.
                 factor[b] = factor[b] * weight[n, start + b] if factor[b] != 0 else np.float32(0)
         if not factor.any():
-            gradient[n, :, start:stop] = 0
+            if not settings.sums_only:
+                gradient[n, :, start:stop] = 0
             sums[block] = 0
             continue
         for c in range(num_classes):
@@ -57,7 +58,10 @@ def _blocks(student, teacher, gradient, valid, weight, scale, target, rank, give
             for b in range(size):
                 places[b] = start + b
             fill_groups(group, given, n, labels, places)
-        block_loss(z, v, group, labels, boundaries, draws, settings, factor, loss)
+        block_loss(z, v, group, labels, boundaries, draws, settings, factor, loss,
+                   figures[block if settings.kind == COUPLED else 0])
+        if settings.sums_only:
+            continue
         for c in range(num_classes):
             gradient[n, c, start:stop] = z[c, :size]
         total = 0.
@@ -72,7 +76,7 @@ _NO_GROUPS = np.zeros((1, 1, 1, 1), np.int8)
 
 def loss_and_gradient(student: Tensor, teacher: Tensor, *, valid: Tensor, weight: Tensor | None, scale: float,
                       target: Tensor | None, rank: Tensor | None, given: Tensor | None,
-                      settings: Settings) -> tuple[Tensor, Tensor]:
+                      settings: Settings) -> tuple[Tensor, Tensor, np.ndarray]:
     """Sum of scale * weight * loss over valid positions, and its gradient.
 
     Args:
@@ -86,19 +90,20 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, *, valid: Tensor, weight
         settings: see :class:`Settings`.
 
     Returns:
-        A float64 scalar, and (N, C, P) float32.
+        A float64 scalar, (N, C, P) float32, and the figures of the coupling term, (blocks, 5) float64.
     """
     gradient = torch.rand_like(student) if settings.kind == RANDOM else torch.empty_like(student)
     width = block_width(student.shape[1])
     pieces = student.shape[0] * -(-student.shape[2] // width)
     sums = np.zeros(pieces)
+    figures = np.zeros((pieces if settings.kind == COUPLED else 1, 5))
     arrays = [tensor.numpy() for tensor in (student, teacher, gradient, valid)]
     maps = [absent if tensor is None else tensor.numpy()
             for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK), (given, _NO_GROUPS))]
 
     def work(first: int, last: int) -> None:
-        _blocks(*arrays, maps[0], np.float32(scale), *maps[1:], sums, first, last, width, settings,
+        _blocks(*arrays, maps[0], np.float32(scale), *maps[1:], sums, figures, first, last, width, settings,
                 weight is not None, target is not None, rank is not None)
 
     in_parallel(work, pieces)
-    return torch.tensor(sums.sum()), gradient
+    return torch.tensor(sums.sum()), gradient, figures

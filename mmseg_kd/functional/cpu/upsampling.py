@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..kinds import CROSS_ENTROPY, GIVEN, RANK
+from ..kinds import COUPLED, CROSS_ENTROPY, GIVEN, RANK
 from ..upsampled import Axis, axis
 from .arithmetic import jit
 from .block import Settings, block_loss, in_parallel
@@ -136,8 +136,8 @@ def geometry(student: tuple[int, int], teacher: tuple[int, int], size: tuple[int
 
 
 @jit
-def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scale, target, rank, given, sums, first,
-           last, settings, place, out_width, with_weight, with_target, with_rank):
+def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scale, target, rank, given, sums,
+           figures, first, last, settings, place, out_width, with_weight, with_target, with_rank):
     """Bands first .. last - 1 of all images: their loss, and how many positions are classified rightly."""
     _, num_classes, height, width = student.shape
     bands, num_phases = place.first_row.shape[0] - 1, place.columns.output.shape[0]
@@ -199,13 +199,20 @@ def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scal
                         _phase_of_other_row(v, start, row_v, place.columns.output[phase + p], place.teacher_columns)
                 if settings.kind == GIVEN:
                     fill_groups(group, given, n, labels, places)
-                correct += block_loss(z, v, group, labels, boundaries, no_draws, settings, factor, loss)
+                correct += block_loss(z, v, group, labels, boundaries, no_draws, settings, factor, loss,
+                                      figures[index if settings.kind == COUPLED else 0])
+                if settings.sums_only:
+                    continue
                 for b in range(block):
                     total += loss[b]
                 for p in range(some):
                     _add_transposed_phase(row_gradient, z, p * place.lanes, place.columns.share[phase + p])
+            if settings.sums_only:
+                continue
             add_transposed_row(rows, row_gradient, place.rows.cell[y] - top, place.rows.share[y])
         sums[index, 0], sums[index, 1] = total, correct
+        if settings.sums_only:
+            continue
         # Rows beyond the border are repetitions of it. The last row is the next band's first: it waits.
         for r in range(BAND):
             row = min(max(top + r, 0), height - 1)
@@ -218,7 +225,7 @@ def _bands(student, teacher, shared, gradient, valid, weight, class_weight, scal
 def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, int],
                       align_corners: tuple[bool, bool], *, valid: Tensor, weight: Tensor | None,
                       class_weight: Tensor | None, scale: float, target: Tensor | None, rank: Tensor | None,
-                      given: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor, int]:
+                      given: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor, int, np.ndarray]:
     """Sum of scale * weight * loss over valid positions, and its gradient with respect to the small logits.
 
     Args:
@@ -236,7 +243,8 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
         settings: see :class:`.block.Settings`.
 
     Returns:
-        A float64 scalar, (N, C, h, w) float32, and for cross-entropy how many valid positions are classified rightly.
+        A float64 scalar, (N, C, h, w) float32, and for cross-entropy how many valid positions are classified rightly;
+        and the figures of the coupling term, (bands, 5) float64.
     """
     num_images, num_classes, height, width = student.shape
     teacher = student if teacher is None else teacher
@@ -245,16 +253,19 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
     gradient = torch.zeros_like(student)
     shared = student.new_empty(num_images, bands, num_classes, width)
     sums = np.zeros((num_images * bands, 2))
+    figures = np.zeros((num_images * bands if settings.kind == COUPLED else 1, 5))
     class_weights = np.ones(num_classes, np.float32) if class_weight is None else class_weight.numpy()
     maps = [absent if tensor is None else tensor.numpy()
             for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK), (given, _NO_GROUPS))]
 
     def work(first: int, last: int) -> None:
         _bands(student.numpy(), teacher.numpy(), shared.numpy(), gradient.numpy(), valid.numpy(), maps[0],
-               class_weights, np.float32(scale), *maps[1:], sums, first, last, settings, place, size[1],
+               class_weights, np.float32(scale), *maps[1:], sums, figures, first, last, settings, place, size[1],
                weight is not None, target is not None, rank is not None)
 
     in_parallel(work, num_images * bands)
+    if settings.sums_only:
+        return torch.tensor(0.), gradient, 0, figures
     for band in range(bands):
         gradient[:, :, min((band + 1) * BAND - 1, height - 1)] += shared[:, band]
-    return torch.tensor(sums[:, 0].sum()), gradient, int(sums[:, 1].sum())
+    return torch.tensor(sums[:, 0].sum()), gradient, int(sums[:, 1].sum()), figures

@@ -17,9 +17,10 @@ from ..upsampled import Upsampled, at_full_size, leaf_of
 from . import channels, same_resolution, upsampling
 from .tile import MOST_CLASSES, settings_of
 
-__all__ = ['READS_HALF', 'channel_wise', 'covers', 'cross_entropy', 'loss', 'runs_on', 'scaled', 'upsamples']
+__all__ = ['COUPLES', 'READS_HALF', 'channel_wise', 'covers', 'cross_entropy', 'loss', 'runs_on', 'scaled', 'upsamples']
 
 READS_HALF = True  #: whether logits of 16 bits may come as they are
+COUPLES = False  #: whether DKD and the coupling term of DGKD have an operator together
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _REACH = 2**31  # places within an image are 32-bit numbers
