@@ -74,7 +74,8 @@ HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=_SCOPE, locations=['mmseg_
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmseg_kd.engine'])
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope=_SCOPE, locations=['mmseg_kd.datasets.teacher_logits'])
+    'transform', parent=MMENGINE_TRANSFORMS, scope=_SCOPE,
+    locations=['mmseg_kd.datasets', 'mmseg_kd.datasets.teacher_logits'])
 STRATEGIES = Registry('strategy', parent=MMENGINE_STRATEGIES, scope=_SCOPE, locations=['mmseg_kd.engine'])
 
 

@@ -58,12 +58,14 @@ def _predict_classes(model: nn.Module, data: dict) -> list[Prediction]:
     return predictions
 
 
-def build_loader(config: Config, split: str) -> DataLoader:
+def build_loader(config: Config, split: str, shift: dict | None = None, folder: str | None = None) -> DataLoader:
     """The pictures of a split of a config, in order, through its validation pipeline.
 
     Args:
         config: Of a training run.
         split: 'train' or 'val'.
+        shift: Config of a transform that comes before the packing.
+        folder: Other pictures of a classifier's classes, in a folder for each class, instead of the split's.
     """
     loader = copy.deepcopy(config.val_dataloader)
     loader.dataset = copy.deepcopy(config[f'{split}_dataloader'].dataset)
@@ -72,6 +74,11 @@ def build_loader(config: Config, split: str) -> DataLoader:
         inner = inner.dataset
     if 'pipeline' in inner:
         inner.pipeline = config.val_dataloader.dataset.pipeline
+    pipeline = config.val_dataloader.dataset.pipeline
+    if shift is not None:
+        inner.pipeline = [*pipeline[:-1], shift, pipeline[-1]]
+    if folder is not None:
+        loader.dataset = dict(type='CustomDataset', data_root=folder, pipeline=pipeline)
     loader.sampler = dict(type='DefaultSampler', shuffle=False)
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmseg')):
         return Runner.build_dataloader(loader, seed=0)

@@ -39,11 +39,12 @@ def runs(tmp_path_factory):
     return root, models
 
 
-def logits_and_labels(model, config):
+def logits_and_labels(model, config, shift=None):
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import DATASETS
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        items = list(DATASETS.build(config.val_dataloader.dataset))
+        pipeline = [dict(type=f'mmseg_kd.{shift}')] * (shift is not None) + config.val_dataloader.dataset.pipeline
+        items = list(DATASETS.build(dict(config.val_dataloader.dataset, pipeline=pipeline)))
     data = model.data_preprocessor(dict(inputs=[item['inputs'] for item in items]), False)
     with torch.no_grad():
         logits = model(data['inputs'], mode='tensor').double().numpy()
@@ -52,8 +53,8 @@ def logits_and_labels(model, config):
 
 def test_the_page_of_classifiers(runs, tmp_path):
     root, models = runs
-    tiny.command('tools/analysis/report.py', f'T={root}/teacher', f'alone={root}/alone', f'DKD={root}/dkd', '--out',
-                 tmp_path)
+    tiny.command('tools/analysis/report.py', f'T={root}/teacher', f'alone={root}/alone', f'DKD={root}/dkd', '--shifted',
+                 'noised', 'scrambled', '--out', tmp_path)
     html = (tmp_path / 'report.html').read_text()
     assert sorted(path.stem for path in tmp_path.glob('*.png')) == FIGURES
     assert 'pixel' not in re.sub(r'<style>.*?</style>|<svg.*?</svg>', '', html, flags=re.DOTALL)
@@ -71,6 +72,12 @@ def test_the_page_of_classifiers(runs, tmp_path):
             assert cells[2] == f'{100 * (predicted == of_teacher.argmax(1)).mean():.1f}'
             assert float(cells[3]) == pytest.approx(((logits - of_teacher)**2).mean(), rel=1e-4)
         assert cells[6] == '8'
+    # The second table: as they are, with noise on a part, with their parts in another order.
+    for name, key in dict(alone='alone', DKD='dkd').items():
+        cells = re.findall(rf'<i></i>{name}</td><td>([\d.]+)</td><td>([\d.]+)</td><td>([\d.]+)</td></tr>', html)[0]
+        expected = [100 * (logits.argmax(1) == labels).mean() for logits, labels in (
+            logits_and_labels(models[key], config, shift) for shift in (None, 'NoisyPatch', 'ScrambledPatches'))]
+        assert [float(cell) for cell in cells] == pytest.approx(expected, abs=0.01)
     # A run by epochs: its two validations stand where its steps do.
     assert 'DKD ends highest' in html or 'alone ends highest' in html
     assert 'Distillation and labels pull the same way in every recorded step' in html

@@ -19,12 +19,14 @@ import mmseg_kd  # noqa: F401 (before configs are read)
 from mmseg_kd.commands.arguments import RUN, add_trust_argument
 from mmseg_kd.evaluation.members import Member, cast, load
 from mmseg_kd.evaluation.model_statistics import one_pass
-from mmseg_kd.evaluation.predictions import is_segmentor
+from mmseg_kd.evaluation.predictions import build_loader, is_segmentor
 from mmseg_kd.visualization.page import Section, page, sources
 from mmseg_kd.visualization.report_classifiers import classifier_sections, classifier_summary
 from mmseg_kd.visualization.report_pictures import choose, picture_sections
 from mmseg_kd.visualization.report_sections import figure_sections, summary
 from mmseg_kd.visualization.theme import ALONE, DISTILLED, INK, TEACHER, to_svg
+
+SHIFTS = dict(noised=dict(type='mmseg_kd.NoisyPatch'), scrambled=dict(type='mmseg_kd.ScrambledPatches'))
 
 
 def parse_args(arguments=None) -> argparse.Namespace:
@@ -36,11 +38,17 @@ def parse_args(arguments=None) -> argparse.Namespace:
     parser.add_argument('--title', default='What distillation did', help='heading of the page')
     parser.add_argument('--images', type=int, default=3,
                         help='how many images to show where it helped most, and where it hurt most (default 3)')
+    parser.add_argument('--shifted', nargs='+', default=[], metavar='SHIFT',
+                        help="of classifiers: accuracy on the validation images as well with 'noised', 'scrambled', or "
+                        'NAME=FOLDER of other images, with a folder for each class')
     parser.add_argument('--device', default='cpu', help='where to predict (default cpu)')
     add_trust_argument(parser)
     args = parser.parse_args(arguments)
     if args.images < 1:
         raise ValueError(f'`--images`: expected at least 1, got {args.images}.')
+    for shift in args.shifted:
+        if shift not in SHIFTS and not Path(shift.partition('=')[2] or ' ').is_dir():
+            raise ValueError(f'`--shifted`: expected {" or ".join(map(repr, SHIFTS))} or NAME=FOLDER, got {shift!r}.')
     return args
 
 
@@ -62,6 +70,8 @@ def main(arguments=None) -> None:
     models = {member.name: load(member, args.device) for member in members}
     with DefaultScope.overwrite_default_scope(first.config.get('default_scope', 'mmseg')):
         loader = Runner.build_dataloader(first.config.val_dataloader, seed=0)
+    if args.shifted and is_segmentor(first.config.model):
+        raise ValueError('`--shifted`: it is for image classifiers, and the runs are of segmentors; leave it out.')
     terms = next(member for member in members if member.role == 'distilled').config.model.distill
     temperatures = {'T = 1': 1.}
     for term in terms.values():
@@ -80,7 +90,9 @@ def main(arguments=None) -> None:
     alone = next((member for member in members if member.role == 'alone'), None)
     distilled = next(member for member in members if member.role == 'distilled')
     if not is_segmentor(first.config.model):
-        sections = classifier_sections(members, alone, distilled, statistics, masses, classes, show)
+        shifted = {shift.partition('=')[0]: one_pass(models, teacher.name, build_loader(
+            first.config, 'val', SHIFTS.get(shift), shift.partition('=')[2] or None), {})[0] for shift in args.shifted}
+        sections = classifier_sections(members, alone, distilled, statistics, masses, classes, show, shifted)
         write(args, members, f'{len(loader.dataset)} validation images, {len(classes)} classes.',
               classifier_summary(members, alone, statistics), sections)
         return
