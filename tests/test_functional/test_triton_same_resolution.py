@@ -246,3 +246,18 @@ def test_memory_on_a_gpu():
     before = torch.cuda.memory_allocated()
     dkd_loss(student, teacher, dkd_target).backward()
     assert torch.cuda.max_memory_allocated() - before <= 1.15 * student.numel() * 4
+
+
+@pytest.mark.parametrize('size', [1, 1024, 3000, 5 * 1024 + 1])
+def test_a_factor_reaches_every_element_once(size, monkeypatch):
+    """Also where the programs take several turns each."""
+    operators = evaluate.gpu_operators()
+    monkeypatch.setattr(operators, '_MOST_PROGRAMS', 2)
+    values = torch.arange(1., size + 1, device=DEVICE)
+    beyond = torch.full((size + 2048, ), 5., device=DEVICE)
+    beyond[:size] = values
+    for factor in (1., -2.5):
+        got = operators.scaled(beyond[:size].clone(), torch.tensor(factor, device=DEVICE))
+        assert_close(got, factor * values, rtol=0, atol=0)
+    operators.scaled(beyond[:size], torch.tensor(3., device=DEVICE))
+    assert (beyond[size:] == 5).all()

@@ -25,16 +25,19 @@ COUPLES = False  #: whether DKD and the coupling term of DGKD have an operator t
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _REACH = 2**31  # places within an image are 32-bit numbers
 _SCALED_AT_ONCE = 1024
+_MOST_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU
 
 
 @triton.jit
-def _kernel(values, upstream, size, SIZE: tl.constexpr):
+def _kernel(values, upstream, size, rounds, SIZE: tl.constexpr):
     factor = tl.load(upstream)
     # A loss that is summed as it is sends down a 1: nothing to read, nothing to write.
     if factor != 1.0:
-        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
-        value = tl.load(values + at, mask=at < size, other=0).to(tl.float32)
-        tl.store(values + at, (factor * value).to(values.dtype.element_ty), mask=at < size)
+        first = tl.program_id(0).to(tl.int64) * rounds * SIZE + tl.arange(0, SIZE)
+        for index in range(rounds):
+            at = first + index * SIZE
+            value = tl.load(values + at, mask=at < size, other=0).to(tl.float32)
+            tl.store(values + at, (factor * value).to(values.dtype.element_ty), mask=at < size)
 
 
 def scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
@@ -44,8 +47,11 @@ def scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
     """
     size = gradient.numel()
     flat = gradient.as_strided((size, ), (1, ))
+    pieces = triton.cdiv(size, _SCALED_AT_ONCE)
+    # Programs that have nothing to do take their time as well.
+    rounds = triton.cdiv(pieces, _MOST_PROGRAMS)
     with _on(gradient.device):
-        _kernel[(triton.cdiv(size, _SCALED_AT_ONCE), )](flat, upstream.float(), size, SIZE=_SCALED_AT_ONCE)
+        _kernel[(triton.cdiv(pieces, rounds), )](flat, upstream.float(), size, rounds, SIZE=_SCALED_AT_ONCE)
     return gradient
 
 
