@@ -104,7 +104,7 @@ def loss_and_gradient(student: Tensor, teacher: Tensor, *, valid: Tensor, weight
         small for the gradient of a mean.
     """
     number, num_classes, positions = student.shape
-    head, tail, width, warps = same_resolution_tiling(num_classes)
+    head, tail, width, warps = same_resolution_tiling(num_classes, given is not None)
     kind = torch.float32 if student.dtype == torch.float16 else student.dtype
     draws = gradient = None
     if settings.needs_draws:

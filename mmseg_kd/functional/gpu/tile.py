@@ -150,20 +150,25 @@ def _tiling(num_classes: int, most_rows: int, narrowest: int) -> Tiling:
     return Tiling(head, tail, width, sharing * width // 32)
 
 
-def same_resolution_tiling(num_classes: int) -> Tiling:
+def same_resolution_tiling(num_classes: int, given: bool = False) -> Tiling:
     """Tiles whose classes stay in registers.
 
     The lanes of a warp are neighbouring positions, so that a warp reads and writes whole lines of memory (half a line
-    beyond 192 classes). Up to about 24 classes a thread holds one position, so that sums over its classes need nobody
-    else; more are shared by warps. A thread holds about eight numbers per class at a time and may have 255.
+    beyond 192 classes, or where many classes are in groups that are ``given``, which need registers of their own). Up
+    to about 24 classes a thread holds one position, so that sums over its classes need nobody else; more are shared by
+    warps. A thread holds about eight numbers per class at a time and may have 255.
     """
+    if given and num_classes > 64:
+        return _tiling(num_classes, 16, 16)
     return _tiling(num_classes, 24, 32 if num_classes <= 192 else 16)
 
 
-def upsampling_tiling(num_classes: int) -> Tiling:
+def upsampling_tiling(num_classes: int, given: bool = False) -> Tiling:
     """As :func:`same_resolution_tiling`, for a thread that holds six numbers more per class.
 
     These are two rows of the student, the teacher and the gradient. The small maps are read from caches, where a part
     of a warp's lanes as neighbours does as well as all; more than 256 threads would have too few registers each.
     """
+    if given and num_classes > 64:
+        return _tiling(num_classes, 5 if num_classes <= 160 else 6, 8)
     return _tiling(num_classes, 10, 16 if num_classes <= 160 else 8)

@@ -180,7 +180,7 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
     upper0, upper1 = tl.zeros((HEAD, lanes), tl.float32), tl.zeros((TAIL, lanes), tl.float32)
     total = tl.zeros((lanes, ), tl.float64)
     number = tl.zeros((lanes, ), tl.int32)
-    for band in range(group * BANDS - 1, tl.minimum(group * BANDS + BANDS - 1, height)):
+    for band in tl.range(group * BANDS - 1, tl.minimum(group * BANDS + BANDS - 1, height), disable_licm=True):
         row_a, row_b = tl.maximum(band, 0), tl.minimum(band + 1, height - 1)
         za0, za1 = _between_columns(student + row_a * z_row, c0, c1, z_class, left, right, share, read0, read1)
         zb0, zb1 = _between_columns(student + row_b * z_row, c0, c1, z_class, left, right, share, read0, read1)
@@ -189,7 +189,7 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
             va0, va1 = _between_columns(teacher + row_a * v_row, c0, c1, v_class, v_l, v_r, v_share, read0, read1)
             vb0, vb1 = _between_columns(teacher + row_b * v_row, c0, c1, v_class, v_l, v_r, v_share, read0, read1)
         lower0, lower1 = tl.zeros((HEAD, lanes), tl.float32), tl.zeros((TAIL, lanes), tl.float32)
-        for y in range(tl.load(first_row + band + 1), tl.load(first_row + band + 2)):
+        for y in tl.range(tl.load(first_row + band + 1), tl.load(first_row + band + 2), disable_licm=True):
             at = (n * out_height + y) * out_width + x
             factor = tl.where(tl.load(valid + at, mask=exists, other=0) != 0, tl.load(scale), 0.0)
             if WITH_WEIGHT:
@@ -274,9 +274,10 @@ class Work(NamedTuple):
     bands: int  #: rows of cells of one program
 
 
-def work_of(num_classes: int, small: tuple[int, int], size: tuple[int, int], align_corners: bool) -> Work:
-    """For a student's map of (h, w) and labels of (H, W)."""
-    tiling = upsampling_tiling(num_classes)
+def work_of(num_classes: int, small: tuple[int, int], size: tuple[int, int], align_corners: bool,
+            given: bool = False) -> Work:
+    """For a student's map of (h, w) and labels of (H, W); ``given``: whether groups are."""
+    tiling = upsampling_tiling(num_classes, given)
     phases = triton.next_power_of_2(_outputs_of_a_cell(small[1], size[1], align_corners))
     lanes = max(tiling.width, phases)
     # A program's last row is kept twice: 1 / bands of the small map, at most about a fiftieth of the large one.
@@ -318,7 +319,7 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
     """
     number, num_classes, height, width = student.shape
     device = student.device
-    work = work_of(num_classes, (height, width), size, align_corners[0])
+    work = work_of(num_classes, (height, width), size, align_corners[0], given is not None)
     rows, columns = (_cells_of(small, large, align_corners[0], device)
                      for small, large in zip((height, width), size, strict=True))
     with_teacher = teacher is not None
