@@ -151,18 +151,23 @@ def _kernel(student, teacher, gradient, shared_rows, shared_columns, valid, weig
     x = tl.load(first_column + cell + 1, mask=exists, other=0) + lane % PHASES
     exists = exists & (x < tl.load(first_column + cell + 2, mask=exists, other=0))
     share = tl.load(column_share + x, mask=exists, other=0)[None, :]
-    left, right = tl.maximum(cell, 0)[None, :] * z_column, tl.minimum(cell + 1, width - 1)[None, :] * z_column
+    # The hint makes neighbouring lanes read neighbouring columns on every Triton; that a column is aligned to no more
+    # than itself keeps each lane to its own.
+    before = tl.multiple_of(tl.max_contiguous(tl.maximum(cell, 0), 2), 1)
+    after = tl.multiple_of(tl.max_contiguous(tl.minimum(cell + 1, width - 1), 2), 1)
+    left, right = before[None, :] * z_column, after[None, :] * z_column
     read0, read1 = exists[None, :] & (c0 < NUM_CLASSES), exists[None, :] & (c1 < NUM_CLASSES)
     student += n * z_image
     teacher += n * v_image
     v_l, v_r, v_share = left, right, share
     if WITH_TEACHER:
         if ALIKE:
-            v_l = tl.maximum(cell, 0)[None, :] * v_column
-            v_r = tl.minimum(cell + 1, width - 1)[None, :] * v_column
+            v_l, v_r = before[None, :] * v_column, after[None, :] * v_column
         else:
-            v_l = tl.load(v_left + x, mask=exists, other=0)[None, :] * v_column
-            v_r = tl.load(v_right + x, mask=exists, other=0)[None, :] * v_column
+            v_l = tl.load(v_left + x, mask=exists, other=0)
+            v_r = tl.load(v_right + x, mask=exists, other=0)
+            v_l = tl.multiple_of(tl.max_contiguous(v_l, 2), 1)[None, :] * v_column
+            v_r = tl.multiple_of(tl.max_contiguous(v_r, 2), 1)[None, :] * v_column
             v_share = tl.load(v_column_share + x, mask=exists, other=0)[None, :]
     # The cells of the segment, for the gradient.
     own = segment * CELLS + tl.arange(0, CELLS)[None, :] - 1
