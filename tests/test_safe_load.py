@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.registry import PARAM_SCHEDULERS
 from tiny import ROOT, command
 
 from mmseg_kd.safe_load import download, load_without_code, verify_sha256
@@ -40,7 +42,8 @@ def test_code_does_not_run_unless_the_file_is_trusted(tmp_path, caplog):
     assert mark.exists()
 
 
-@pytest.mark.parametrize('owner, name', [(os, 'system'), (HistoryBuffer, '__init__'), (torch, 'hub')])
+@pytest.mark.parametrize('owner, name', [
+    (os, 'system'), (HistoryBuffer, '__init__'), (torch, 'hub'), (OneCycleParamScheduler, '__init__')])
 def test_getattr_reaches_the_statistics_of_a_log_and_nothing_else(tmp_path, owner, name):
     class Reach:
         def __reduce__(self):
@@ -50,8 +53,12 @@ def test_getattr_reaches_the_statistics_of_a_log_and_nothing_else(tmp_path, owne
         def __reduce__(self):
             return (HistoryBuffer, ()) if owner is HistoryBuffer else (np.dtype, ('f4',))
 
+    class Kind:
+        def __reduce__(self):
+            return getattr, (OneCycleParamScheduler, name)
+
     path = str(tmp_path / 'reach.pth')
-    torch.save(dict(more=Reach()), path)
+    torch.save(dict(more=Kind() if owner is OneCycleParamScheduler else Reach()), path)
     with pytest.raises(ValueError, match='getattr'):
         load_without_code(path)
 
@@ -66,6 +73,34 @@ def test_what_a_runner_saves_comes_back(tmp_path):
     loaded = load_without_code(str(tmp_path / 'run.pth'))
     assert torch.equal(loaded['state_dict']['a'], saved['state_dict']['a']) and loaded['meta']['iter'] == 7
     assert loaded['message_hub']['log'].mean() == 3. and loaded['score'] == 0.5
+
+
+@pytest.mark.parametrize('name, settings', [
+    ('MultiStepLR', dict(milestones=[2, 4, 4])), ('StepLR', dict(step_size=2)), ('ExponentialLR', dict(gamma=.9)),
+    ('CosineAnnealingLR', dict(T_max=5)), ('PolyLR', {}), ('LinearLR', {}), ('ConstantLR', {}),
+    ('OneCycleLR', dict(eta_max=.1, total_steps=9)), ('OneCycleLR', dict(
+        eta_max=.1, total_steps=9, anneal_strategy='linear')),
+    ('CosineRestartLR', dict(periods=[3, 4], eta_min=0.)), ('MultiStepMomentum', dict(milestones=[4])),
+    ('ReduceOnPlateauLR', dict(monitor='loss', patience=1))])
+def test_every_schedule_goes_on_where_it_was(tmp_path, name, settings):
+    """Read without code, against the schedule that nothing interrupted."""
+    def step(optimizer, schedule):
+        optimizer.step()
+        schedule.step(*([dict(loss=1.)] if name.startswith('Reduce') else []))
+        return [(group['lr'], group['momentum']) for group in optimizer.param_groups]
+
+    def begin():
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1, momentum=.9)
+        return optimizer, PARAM_SCHEDULERS.build(dict(type=name, optimizer=optimizer, **settings))
+    optimizer, schedule = begin()
+    for _ in range(3):
+        step(optimizer, schedule)
+    torch.save(dict(optimizer=optimizer.state_dict(), param_schedulers=[schedule.state_dict()]), tmp_path / 'run.pth')
+    loaded = load_without_code(str(tmp_path / 'run.pth'))
+    resumed = begin()
+    resumed[0].load_state_dict(loaded['optimizer'])
+    resumed[1].load_state_dict(loaded['param_schedulers'][0])
+    assert [step(optimizer, schedule) for _ in range(3)] == [step(*resumed) for _ in range(3)]
 
 
 @pytest.mark.parametrize('content', [b'', b'no checkpoint', pickle.dumps(dict(a=1))[:-3]])

@@ -145,11 +145,17 @@ class ExactResumeHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+    _batches: _PositionedBatches | None = None
+
+    @property
+    def within_epochs(self) -> bool:
+        """Whether the run, once it trains, can go on exactly from a checkpoint of the middle of an epoch."""
+        return self._batches is not None
 
     def before_train(self, runner) -> None:
         """Wrap the training data once loop and checkpoint are there and before a worker starts."""
         self._seed, self._rank = int(runner.seed), get_rank()
-        self._batches: _PositionedBatches | None = None
+        self._batches = None
         loader: DataLoader = runner.train_dataloader
         if isinstance(loader.dataset, _SeededDataset):
             self._batches = loader.batch_sampler

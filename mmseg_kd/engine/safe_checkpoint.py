@@ -15,6 +15,8 @@ from mmseg_kd.registry import HOOKS
 __all__ = ['SafeCheckpointHook']
 
 _STAGE, _OUTDATED = '.unfinished', 'outdated.json'
+# What a run that counts epochs leaves when it is stopped within one.
+_STOPPED = 'stopped.pth'
 
 
 @HOOKS.register_module()
@@ -60,19 +62,29 @@ class SafeCheckpointHook(CheckpointHook):
         """mmengine's, safely."""
         self._safely(runner, super().after_val_epoch, metrics)
 
-    def save_now(self, runner) -> str:
+    def save_now(self, runner, within_epochs: bool = True) -> str:
         """Save after an iteration, outside of the interval; to be called in ``after_train_iter``.
 
+        Args:
+            runner: The Runner.
+            within_epochs: Whether a run can go on within an epoch (see :class:`~.exact_resume.ExactResumeHook`). If
+                not, and the hook counts epochs, ``last_checkpoint`` remains that of the last epoch.
+
         Returns:
-            Path of the checkpoint. Where epochs are counted (and only whole ones can be resumed) it is
-            ``stopped.pth``, and ``last_checkpoint`` remains that of the last epoch.
+            Path of the checkpoint: ``stopped.pth`` where epochs are counted.
         """
         if self.by_epoch:
-            self._safely(runner, lambda runner: runner.save_checkpoint(self.out_dir, 'stopped.pth', by_epoch=False))
-            return self.file_backend.join_path(self.out_dir, 'stopped.pth')
+            self._safely(runner, self._save_within_epoch, within_epochs)
+            return self.file_backend.join_path(self.out_dir, _STOPPED)
         if self.last_ckpt is None or osp.basename(self.last_ckpt) != self.filename_tmpl.format(runner.iter + 1):
             self._safely(runner, self._save_checkpoint)
         return self.last_ckpt
+
+    def _save_within_epoch(self, runner, is_last: bool) -> None:
+        runner.save_checkpoint(self.out_dir, _STOPPED, by_epoch=False)
+        if is_last and is_main_process():
+            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
+                file.write(self.file_backend.join_path(self.out_dir, _STOPPED))
 
     def _safely(self, runner, save, *args) -> None:
         if not self._local:

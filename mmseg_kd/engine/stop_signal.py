@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mmseg_kd.registry import HOOKS
 
+from .exact_resume import ExactResumeHook
 from .safe_checkpoint import SafeCheckpointHook
 
 __all__ = ['StopSignalHook']
@@ -63,8 +64,13 @@ class StopSignalHook(Hook):
             return
         name = signal.Signals(received).name
         hook = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
-        saved = (f'checkpoint: {hook.save_now(runner)}; continue with --resume' if hook is not None else
-                 "no checkpoint: the run has no default_hooks.checkpoint of type 'mmseg_kd.SafeCheckpointHook'")
+        if hook is None:
+            saved = "no checkpoint: the run has no default_hooks.checkpoint of type 'mmseg_kd.SafeCheckpointHook'"
+        else:
+            exact = any(isinstance(each, ExactResumeHook) and each.within_epochs for each in runner.hooks)
+            saved = f'checkpoint: {hook.save_now(runner, exact)}; continue with --resume'
+            if hook.by_epoch and not exact:
+                saved += ', which goes on from the last whole epoch'
         runner.logger.warning(f'{name}: stopped after iteration {runner.iter + 1}; {saved}')
         self._restore()
         raise SystemExit(128 + received)

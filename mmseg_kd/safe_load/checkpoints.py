@@ -1,7 +1,7 @@
 """What ``torch.save`` writes: a zip archive, or before torch 1.6 a row of pickles with the memory behind them."""
 import io
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from torch import Tensor
 
 from .arrays import ArrayToBe, Kind, array_from_buffer, number, unfinished_array
@@ -23,6 +24,7 @@ __all__ = ['is_legacy', 'read_archive', 'read_legacy']
 _PIECE = 16 << 20
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950a86a20f9469cfc6c, 1001
 _STATISTICS = ('min', 'max', 'current', 'mean')
+_ANNEALING = ('_annealing_cos', '_annealing_linear')
 
 
 def read_archive(archive: zipfile.ZipFile, file_size: int, place: Callable[[Tensor], Tensor]) -> object:
@@ -154,6 +156,14 @@ def _ordered(items=()) -> OrderedDict:
     return OrderedDict(items if isinstance(items, (list, dict)) else [])
 
 
+def _counted(items=None) -> Counter:
+    """The milestones of a schedule."""
+    items = {} if items is None else items
+    if type(items) is not dict or not all(type(each) is int for pair in items.items() for each in pair):
+        raise Refused('a Counter of something else than whole numbers')
+    return Counter(items)
+
+
 def _encoded(text, encoding='latin1') -> bytes:
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
         raise Refused(f'_codecs.encode to {encoding!r}')
@@ -161,9 +171,11 @@ def _encoded(text, encoding='latin1') -> bytes:
 
 
 def _member(owner, name):
-    """The statistics of a log, and an inner class of a shard, are pickled as members of their class."""
+    """The statistics of a log, the form of a schedule, and an inner class of a shard are pickled as members."""
     if owner is _HISTORY and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
+    if owner is _ONE_CYCLE and name in _ANNEALING:
+        return getattr(OneCycleParamScheduler, name)
     shards = _shards()
     if owner is shards.get(f'{_SHARDED}.ShardedTensor') and f'{_SHARDED}.ShardedTensor.{name}' in shards:
         return shards[f'{_SHARDED}.ShardedTensor.{name}']
@@ -268,12 +280,15 @@ def _shard_builders() -> dict[str, Builder]:
 
 _SHARDED = 'torch.distributed._shard.sharded_tensor.api'
 _HISTORY = Builder(lambda *_: HistoryBuffer())
+# Only its members have a meaning; it cannot be called.
+_ONE_CYCLE = object()
 _DTYPES = {f'torch.{name}': value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 # All that a file can name. None stands for a type that is only an argument of something else here.
 _TABLE: dict[str, object] = {
     'builtins.set': Builder(set), 'builtins.frozenset': Builder(frozenset), 'builtins.slice': Builder(slice),
     'builtins.complex': Builder(complex), 'builtins.getattr': Builder(_member),
-    'collections.OrderedDict': Builder(_ordered), '_codecs.encode': Builder(_encoded),
+    'collections.OrderedDict': Builder(_ordered), 'collections.Counter': Builder(_counted),
+    f'{OneCycleParamScheduler.__module__}.OneCycleParamScheduler': _ONE_CYCLE, '_codecs.encode': Builder(_encoded),
     'mmengine.logging.history_buffer.HistoryBuffer': _HISTORY,
     'numpy.ndarray': None, 'numpy.dtype': Builder(Kind), 'numpy.core.multiarray.scalar': Builder(number),
     'numpy.core.multiarray._reconstruct': Builder(unfinished_array),

@@ -1,16 +1,20 @@
 """A resumed run against the undisturbed one, bit for bit."""
+import os
 import random
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS, HOOKS
 from mmengine.runner import Runner
 from tiny import build, command, distilled, run_config, segmentor
 
 from mmseg_kd.engine.exact_resume import _Position, seeded
+from mmseg_kd.engine.resume import choose_checkpoint
 from mmseg_kd.engine.runner_defaults import add_training_hooks
 
 HOOK = [dict(type='mmseg_kd.ExactResumeHook')]
@@ -207,6 +211,64 @@ def test_resume_with_any_batch_sampler(mini_cityscapes, tmp_path, kind, loop):
     resumed, end = train('broken', resume=True)
     assert whole.iter == resumed.iter and whole.epoch == resumed.epoch and whole.iter > 4
     assert same(straight, end)
+
+
+@HOOKS.register_module()
+class SignalHook(Hook):
+    """The system asks the run to stop in an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def epochs_of_six(data_root, work_dir, stop=0, counts_epochs=True, resume=False, exact=True):
+    """Two epochs of six iterations with both kinds of schedules; the Runner, trained to the end or to the stop."""
+    config = run_config(
+        model(), data_root, work_dir=str(work_dir), resume=resume, experiment_name=f'{work_dir}{resume}',
+        custom_hooks=HOOK * exact + [dict(type='mmseg_kd.StopSignalHook'), dict(type='SignalHook', iteration=stop)],
+        param_scheduler=[dict(type='PolyLR', eta_min=1e-4, power=0.9, end=12, by_epoch=False),
+                         dict(type='MultiStepLR', milestones=[1], by_epoch=True)],
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1))
+    config.train_dataloader.sampler.type = 'DefaultSampler'
+    config.default_hooks.checkpoint = dict(
+        type='mmseg_kd.SafeCheckpointHook', by_epoch=counts_epochs, interval=1 if counts_epochs else 3)
+    choose_checkpoint(config)
+    runner = Runner.from_cfg(config)
+    if stop:
+        with pytest.raises(SystemExit) as stopped:
+            runner.train()
+        assert stopped.value.code == 128 + signal.SIGTERM
+    else:
+        runner.train()
+    return runner
+
+
+def test_stop_and_resume_within_an_epoch(mini_cityscapes, tmp_path):
+    """Within the first and the second, at the end of one; the checkpoint hook counts epochs, or iterations."""
+    straight = epochs_of_six(mini_cityscapes, tmp_path / 'straight')
+    expected = torch.load(tmp_path / 'straight/epoch_2.pth', weights_only=False)
+    for counts_epochs, stop in ((True, 2), (True, 6), (True, 10), (False, 4)):
+        folder = tmp_path / f'{counts_epochs}{stop}'
+        assert epochs_of_six(mini_cityscapes, folder, stop, counts_epochs).iter == stop - 1
+        end = epochs_of_six(mini_cityscapes, folder, 0, counts_epochs, resume=True)
+        assert (end.iter, end.epoch) == (straight.iter, straight.epoch) == (12, 2)
+        found = torch.load(folder / ('epoch_2.pth' if counts_epochs else 'iter_12.pth'), weights_only=False)
+        assert same(found['state_dict'], expected['state_dict']) and same(found['optimizer'], expected['optimizer'])
+        assert end.optim_wrapper.get_lr() == straight.optim_wrapper.get_lr()
+
+
+def test_stop_within_an_epoch_without_exact_resume_goes_on_from_the_last_whole_one(mini_cityscapes, tmp_path):
+    """mmengine would begin the epoch anew but count on: more iterations than asked for."""
+    epochs_of_six(mini_cityscapes, tmp_path, 8, exact=False)
+    log, = tmp_path.glob('*/*.log')
+    assert f'checkpoint: {tmp_path}/stopped.pth; continue with --resume, which goes on from the last whole epoch' in (
+        log.read_text())
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
+    assert epochs_of_six(mini_cityscapes, tmp_path, 0, resume=True, exact=False).iter == 12
 
 
 class Stream(torch.utils.data.IterableDataset):
