@@ -272,7 +272,8 @@ class Distilled(Distilling):
         Raises:
             ValueError: a setting does not fit; the message names it.
         """
-        if isinstance(teacher, dict) and teacher.get('cache') is not None and not self.reads_cache:
+        each = teacher if isinstance(teacher, (list, tuple)) else [teacher]
+        if not self.reads_cache and any(isinstance(one, dict) and one.get('cache') is not None for one in each):
             raise ValueError('`teacher.cache`: a cache holds the logits of a segmentor; the teacher of another model '
                              'runs beside it: give `config` and `checkpoint` instead.')
         terms = build_terms(distill, ignore_index, self.weights, self.dense)

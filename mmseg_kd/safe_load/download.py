@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine.dist import barrier, get_local_rank, get_world_size
 
-__all__ = ['download', 'file_sha256', 'verify_sha256']
+__all__ = ['download', 'download_path', 'file_sha256', 'sha256_in_name', 'verify_sha256']
 
 # 'name-0a1b2c3d.pth': the convention of torch.hub and OpenMMLab, the beginning of the file's SHA-256.
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[a-z]+$')
@@ -38,6 +38,17 @@ def verify_sha256(path: str, expected: str, setting: str = 'checkpoint') -> None
                          'another one. Remove it and download again, or correct the number.')
 
 
+def download_path(url: str) -> str:
+    """Where :func:`download` puts the file of an address, whether or not it is there."""
+    return osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
+
+
+def sha256_in_name(path: str) -> str | None:
+    """The beginning of the SHA-256 that a file's name ends with, as in ``name-0a1b2c3d.pth``; None: it has none."""
+    named = _HASH_IN_NAME.search(osp.basename(path))
+    return named[1] if named else None
+
+
 def download(url: str, sha256: str | None = None, setting: str = 'checkpoint') -> str:
     """Download a file once into torch hub's cache and check it.
 
@@ -52,10 +63,9 @@ def download(url: str, sha256: str | None = None, setting: str = 'checkpoint') -
     Raises:
         ValueError: the address gives no file, or one that is not the one that was meant.
     """
-    folder = osp.join(torch.hub.get_dir(), 'checkpoints')
-    path = osp.join(folder, osp.basename(urlparse(url).path))
+    path = download_path(url)
     if get_local_rank() == 0 and not osp.isfile(path):
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(osp.dirname(path), exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, path, progress=False)
         except HTTPError as error:
@@ -66,7 +76,7 @@ def download(url: str, sha256: str | None = None, setting: str = 'checkpoint') -
                              f'to {path}.') from error
     if get_world_size() > 1:
         barrier()
-    named = _HASH_IN_NAME.search(osp.basename(path))
-    if sha256 or named:
-        verify_sha256(path, sha256 or named[1], setting)
+    expected = sha256 or sha256_in_name(path)
+    if expected:
+        verify_sha256(path, expected, setting)
     return path

@@ -1,17 +1,20 @@
 """A teacher whose answers were computed before: nothing runs but the student."""
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmseg_kd.config import read_config
 from mmseg_kd.functional import Upsampled
-from mmseg_kd.safe_load import file_sha256
+from mmseg_kd.safe_load import download_path, file_sha256, sha256_in_name
 from mmseg_kd.taps import LOGITS
 
 __all__ = ['CachedTeacher', 'build_cached_teacher', 'config_digest']
@@ -19,6 +22,7 @@ __all__ = ['CachedTeacher', 'build_cached_teacher', 'config_digest']
 # What changes where a teacher's answers come from or how fast they are, and not what they are.
 _SAME_ANSWERS = ('cache', 'checkpoint', 'file', 'sha256', 'trusted', 'shard', 'weight', 'compile', 'channels_last',
                  'class_map', 'classes')
+_ADDRESS = ('http://', 'https://')
 
 
 class CachedTeacher:
@@ -133,13 +137,34 @@ def _weight_files(settings: dict) -> list[str]:
     if settings.get('type') == 'huggingface':
         return sorted(map(str, Path(settings['model']).expanduser().glob('*.safetensors')))
     file = settings.get('file') or settings.get('checkpoint')
+    if isinstance(file, str) and file.startswith(_ADDRESS):
+        file = download_path(file)
     return [file] if isinstance(file, str) and Path(file).is_file() else []
+
+
+def _check_weights(settings: dict, manifest: dict) -> None:
+    """Refuse a cache that was made with other weights than the settings name, as far as that can be told."""
+    digest, made_with = weights_digest(settings), manifest['checkpoint_sha256']
+    named = settings.get('checkpoint')
+    where = (_weight_files(settings) or [named])[0]
+    if digest is None and isinstance(named, str) and named.startswith(_ADDRESS):
+        # Nothing is downloaded for what the cache does not need; a name may tell.
+        digest = sha256_in_name(urlparse(named).path)
+        if digest is None and named != manifest.get('checkpoint'):
+            print_log(f'`teacher.checkpoint`: {named} is not on this machine and its name has no hash, so that it is '
+                      f'not compared with the weights that {settings["cache"]} was made with '
+                      f'({manifest.get("checkpoint")}).', logger='current', level=logging.WARNING)
+    if digest is not None and not (made_with or '').startswith(digest):
+        raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
+                         f'with SHA-256 {made_with}, but {where!r} has {digest}. Make it anew in another folder, or '
+                         'name the checkpoint that it was made with.')
 
 
 def build_cached_teacher(settings: dict) -> CachedTeacher:
     """Build the teacher of ``teacher=dict(cache=FOLDER)``; what else the settings say of it must fit the cache.
 
-    A config or a checkpoint file that is not there (any more) is not compared: the cache needs neither.
+    A config or a checkpoint file that is not there (any more) is not compared: the cache needs neither. A checkpoint
+    that is named by its address is compared by the file that was downloaded, or by the hash in its name.
 
     Raises:
         ValueError: no cache, one that is not whole, or another teacher's.
@@ -153,11 +178,7 @@ def build_cached_teacher(settings: dict) -> CachedTeacher:
         raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is no whole cache of a teacher. Make or complete it: '
                          f'python tools/cache_teacher.py CONFIG --out {settings["cache"]}')
     manifest = json.loads(path.read_text())
-    digest = weights_digest(settings)
-    if digest not in (None, manifest['checkpoint_sha256']):
-        raise ValueError(f'`teacher.cache`: {settings["cache"]!r} is stale: it holds the logits of a checkpoint '
-                         f'with SHA-256 {manifest["checkpoint_sha256"]}, but {_weight_files(settings)[0]!r} has '
-                         f'{digest}. Make it anew in another folder, or name the checkpoint that it was made with.')
+    _check_weights(settings, manifest)
     config = settings.get('config')
     gone = isinstance(config, str) and '::' not in config and not Path(config).expanduser().is_file()
     if (typed or config is not None and not gone) and manifest.get('config_sha256') is not None:

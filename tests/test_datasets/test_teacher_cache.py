@@ -267,6 +267,32 @@ def test_the_config_is_the_teachers_and_not_its_path(tmp_path, image):
     cache.begin(TEACHER | dict(config='y.py', checkpoint='moved.pth', config_sha256=digest, class_names=list('abcdef')))
 
 
+def test_weights_that_are_named_by_an_address_are_the_caches(tmp_path, image, monkeypatch):
+    """By the file that was downloaded, or by the hash in the name; nothing is downloaded for a cache."""
+    from mmseg_kd.teachers.cached import build_cached_teacher
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    # FIPS 180-2, appendix B.1: the SHA-256 of b'abc'.
+    known = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    cache = whole_cache(tmp_path, image, smooth_logits(8, 12), checkpoint_sha256=known)
+    folder = tmp_path / 'hub/hub/checkpoints'
+    folder.mkdir(parents=True)
+    (folder / 'same.pth').write_bytes(b'abc')
+    (folder / 'other.pth').write_bytes(b'abcd')
+
+    def build(name):
+        build_cached_teacher(dict(cache=str(cache.folder), checkpoint=f'https://example.org/weights/{name}'))
+    said = []
+    monkeypatch.setattr('mmseg_kd.teachers.cached.print_log', lambda message, *_, **__: said.append(message))
+    for name in ('same.pth', f'net-{known[:8]}.pth', f'net-{known}.pth?download=1'):
+        build(name)
+    assert said == []
+    for name in ('other.pth', 'net-0a1b2c3d.pth'):
+        with pytest.raises(ValueError, match=f'is stale: it holds the logits of a checkpoint with SHA-256 {known}'):
+            build(name)
+    build('unknown.pth')
+    assert len(said) == 1 and 'unknown.pth is not on this machine and its name has no hash' in said[0]
+
+
 def damage(path, how):
     content = bytearray(path.read_bytes())
     if how == 'truncated':

@@ -209,6 +209,7 @@ def test_the_teacher_stays_as_it_was_and_out_of_the_weights():
      "nothing to read at 'backbone.layer9'"),
     (dict(dual_head=dict(kind='linear')), '`dual_head`: no term trains it'),
     (dict(teacher=dict(cache='work_dirs/cache')), '`teacher.cache`: a cache holds the logits of a segmentor'),
+    (dict(teacher=[dict(cache='a'), dict(cache='b')]), '`teacher.cache`: a cache holds the logits of a segmentor'),
 ], ids=lambda value: None if isinstance(value, str) else str(value)[:40])
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
