@@ -80,7 +80,8 @@ def test_what_a_runner_saves_comes_back(tmp_path):
     ('CosineAnnealingLR', dict(T_max=5)), ('PolyLR', {}), ('LinearLR', {}), ('ConstantLR', {}),
     ('OneCycleLR', dict(eta_max=.1, total_steps=9)), ('OneCycleLR', dict(
         eta_max=.1, total_steps=9, anneal_strategy='linear')),
-    ('CosineRestartLR', dict(periods=[2, 4], restart_weights=[1., .5], eta_min=0.)), ('MultiStepMomentum', dict(milestones=[4])),
+    ('CosineRestartLR', dict(periods=[2, 4], restart_weights=[1., .5], eta_min=0.)),
+    ('MultiStepMomentum', dict(milestones=[4])),
     ('ReduceOnPlateauLR', dict(monitor='loss', patience=1))])
 def test_every_schedule_goes_on_where_it_was(tmp_path, name, settings):
     """Read without code, against the schedule that nothing interrupted."""

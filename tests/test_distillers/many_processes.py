@@ -8,6 +8,7 @@ batch. Then runs with mmengine's Runners, on the data.
 """
 import faulthandler
 import os
+import shutil
 import socket
 import sys
 from contextlib import nullcontext
@@ -110,14 +111,16 @@ def train(name, part=slice(None), processes=1):
         return {name: value.detach().clone() for name, value in model.named_parameters()}, statistics
 
 
-def runner_for(data_root, work_dir, max_iters, **settings):
+def runner_for(data_root, work_dir, max_iters, interval=None, **settings):
     """A Runner as tools/train.py makes it."""
-    model = distilled(segmentor(4), segmentor(4, 'PSPHead')) | _DHKD
+    # A random teacher would be another one where the seed is drawn.
+    model = distilled(segmentor(4), segmentor(16, 'PSPHead'), work_dir.parent / 'teacher.pth') | _DHKD
     config = run_config(model, data_root, max_iters=max_iters, work_dir=str(work_dir), launcher='pytorch',
                         experiment_name=f'{work_dir}{max_iters}',
                         visualizer=dict(type='Visualizer', name=f'{work_dir}{max_iters}',
                                         vis_backends=[dict(type='LocalVisBackend')]), **settings)
     config.val_dataloader.dataset.indices = 3
+    config.default_hooks.checkpoint.interval = interval or max_iters
     if 'strategy' in settings:
         config.runner_type = 'FlexibleRunner'
         config.val_dataloader = config.val_cfg = config.val_evaluator = None
@@ -133,6 +136,19 @@ def runs(rank, processes, folder, data_root):
     torch.save(score, folder / f'score_{processes}_{rank}.pth')
     if processes != 2:
         return
+    # A seed that is drawn, and another in each process; the checkpoint has it.
+    drawn = dict(randomness=dict(seed=None, diff_rank_seed=True))
+    straight = runner_for(data_root, folder / 'drawn', 4, interval=2, **drawn)
+    ends = [straight.train().state_dict()]
+    if rank == 0:
+        (folder / 'drawn_again').mkdir()
+        shutil.copy(folder / 'drawn/iter_2.pth', folder / 'drawn_again')
+        (folder / 'drawn_again/last_checkpoint').write_text(str(folder / 'drawn_again/iter_2.pth'))
+    torch.distributed.barrier()
+    resumed = runner_for(data_root, folder / 'drawn_again', 4, resume=True, **drawn)
+    ends.append(resumed.train().state_dict())
+    torch.save(dict(ends=ends, seeds=[straight.seed, resumed.seed],
+                    iterations=[straight.iter, resumed.iter]), folder / f'drawn_{rank}.pth')
     fsdp = dict(strategy=dict(type='FSDPStrategy'))
     straight = runner_for(data_root, folder / 'straight', 4, **fsdp)
     straight.train()

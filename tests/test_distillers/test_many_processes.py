@@ -68,6 +68,19 @@ def test_fsdp_resumes(trained):
         assert last['others'] == ['dual_head.weight', 'dual_head.bias']
 
 
+def test_a_drawn_seed_of_each_process_resumes(trained):
+    """`randomness=dict(seed=None, diff_rank_seed=True)`, bit for bit."""
+    seen = [torch.load(trained / f'drawn_{rank}.pth') for rank in range(2)]
+    seed = seen[0]['seeds'][0]
+    assert [each['seeds'] for each in seen] == [[seed] * 2, [seed + 1] * 2]
+    for rank, each in enumerate(seen):
+        straight, resumed = each['ends']
+        assert each['iterations'] == [4, 4] and straight.keys() == resumed.keys()
+        # A checkpoint has the batch statistics of the first process; those of the others are lost, as with mmengine.
+        assert all(torch.equal(value, resumed[name]) for name, value in straight.items()
+                   if rank == 0 or 'running' not in name)
+
+
 def test_a_shared_teacher_is_checked_where_processes_cannot_share_pictures_evenly(trained):
     """Three pictures on two processes, whose widths give a sliding window one, two and three places."""
     expected = torch.load(trained / 'score_of_teacher.pth', weights_only=False)['mIoU']
