@@ -79,7 +79,9 @@ class DistillationLoss(nn.Module):
                 raise ValueError(f"`avg_factor` must be left out unless reduction is 'mean', got reduction "
                                  f'{self.reduction!r}')
             settings['reduction'] = 'sum'
-        loss = self.loss_weight * type(self).function(student, teacher, target, weight, **settings)
+        loss = type(self).function(student, teacher, target, weight, **settings)
+        # A factor of 1 would be two operations on a device, one of them on the way back.
+        loss = loss if self.loss_weight == 1 else self.loss_weight * loss
         return loss if avg_factor is None else loss / avg_factor
 
     def part_values(self,

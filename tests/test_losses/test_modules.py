@@ -10,8 +10,9 @@ from loss_cases import FAMILY, NUM_CLASSES, VARIANTS, each_loss, each_variant, m
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_kd import losses
+from mmseg_kd import functional, losses
 from mmseg_kd.functional.checks import settings_of
 from mmseg_kd.registry import MODELS
 
@@ -157,3 +158,21 @@ def test_a_small_classifier_learns_from_its_teacher():
             optimizer.step()
         agreement = (student(images).argmax(1) == target).double().mean()
         assert agreement > 0.9, case.name
+
+
+def test_a_weight_of_1_is_no_operation():
+    """Counted forward and backward; another weight is one operation each way."""
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            counted.append(function)
+            return function(*args, **(kwargs or {}))
+
+    student, teacher = torch.randn(1, 3, 4, 5, requires_grad=True), torch.randn(1, 3, 4, 5)
+    numbers = []
+    for call in (functional.kd_loss, losses.KDLoss(), losses.KDLoss(loss_weight=2.)):
+        counted = []
+        with Counted():
+            torch.autograd.grad(call(student, teacher), student, torch.ones(()))
+        numbers.append(len(counted))
+    assert numbers[0] == numbers[1] > 0
+    assert numbers[2] >= numbers[1] + 2
