@@ -136,9 +136,11 @@ class Distilling:
         Returns:
             With a dual head its ``arguments[0]`` has the calls of the main classifier.
         """
-        names = (*self._student_modules, *also)
+        modules = {}
+        for name in (*self._student_modules, *also):
+            modules[name] = self.student.get_submodule(name)
         shared = [] if self.auxiliary_classifier is None else [self.main_classifier()]
-        return module_calls(dict(zip(names, map(self.student.get_submodule, names), strict=True)), shared)
+        return module_calls(modules, shared)
 
     def _ask_teachers(self, inputs: Tensor, data_samples: list, at: object | None = None) -> list[dict[str, Tensor]]:
         """Run the teachers.
@@ -180,7 +182,9 @@ class Distilling:
         scales, of_student, losses = {}, {}, {}
         for name, term in self.terms.items():
             scales[name] = term.current_scale()
-            of_student[name] = [read_tap(student, tap, term.setting, 'student') for tap in term.student_taps]
+            of_student[name] = []
+            for tap in term.student_taps:
+                of_student[name].append(read_tap(student, tap, term.setting, 'student'))
             # The terms keep their order in the log, whichever of them counts.
             losses[f'{TERM_PREFIX}loss_{name}'] = None if scales[name] else term.zero(of_student[name])
         for index, (outputs, weight) in enumerate(zip(teachers, self._teacher_weights, strict=any(scales.values()))):
@@ -188,7 +192,9 @@ class Distilling:
             for name, term in self.terms.items():
                 if not scales[name]:
                     continue
-                theirs = [read_tap(outputs, tap, term.setting, 'teacher') for tap in term.teacher_taps]
+                theirs = []
+                for tap in term.teacher_taps:
+                    theirs.append(read_tap(outputs, tap, term.setting, 'teacher'))
                 if class_map is not None and term.teacher_tap == LOGITS:
                     theirs = [class_map(two_classes(value)) for value in theirs]
                 ours = of_student[name]

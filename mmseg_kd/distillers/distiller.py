@@ -17,8 +17,7 @@ from mmseg_kd.teachers.network import read_image_format
 from mmseg_kd.teachers.own_network import Inputs, call_network, logits_in, read_logits
 
 from .base import Distilling, as_step_loss, batch_of_all_processes
-from .compare import compare_maps, compare_vectors
-from .positions import WEIGHTS
+from .compare import WEIGHTS, compare_maps, compare_vectors
 from .terms import DistillTerm, build_terms
 
 __all__ = ['Distiller']

@@ -230,6 +230,9 @@ def _check_logits(student: Logits, teacher: Logits, min_classes: int, same_chann
             raise ValueError(f'`{name}` must hold floating-point logits, got {logits.dtype}')
         if logits.dim() < 2:
             raise ValueError(f'`{name}` must be (N, C) or (N, C, *), got shape {tuple(logits.shape)}')
+        if name == 'teacher' and logits.requires_grad:
+            raise ValueError('`teacher` must not require grad: a loss of this family teaches only the student. Run the '
+                             'teacher under torch.no_grad() or pass teacher.detach()')
     if same_channels and student.shape[1] != teacher.shape[1]:
         raise ValueError(f'`student` and `teacher` must have the same classes in dimension 1, got {student.shape[1]} '
                          f'and {teacher.shape[1]}; distil between heads of one label set')
@@ -239,9 +242,6 @@ def _check_logits(student: Logits, teacher: Logits, min_classes: int, same_chann
     if student.device != teacher.device:
         raise ValueError(f'`teacher` must be on the device of `student`, {student.device}, got {teacher.device}; '
                          'move it there')
-    if teacher.requires_grad:
-        raise ValueError('`teacher` must not require grad: a loss of this family teaches the student alone. Run the '
-                         'teacher under torch.no_grad() or pass teacher.detach()')
     if student.shape[1] < min_classes:
         raise ValueError(f'`student` must have at least {min_classes} classes in dimension 1, got {student.shape[1]}; '
                          'for one sigmoid output use BinaryKLLoss')
@@ -289,7 +289,7 @@ def check_labels(target: Tensor, num_classes: int, ignore_index: int | None) -> 
     """
     expectation = f'`target` must hold classes 0 .. {num_classes - 1} or ignore_index = {ignore_index}'
     on_device = torch.compiler.is_compiling() or target.device.type != 'cpu'
-    if not on_device and _is_mapped(target):
+    if not on_device and torch._C._functorch.is_functorch_wrapped_tensor(target) and _is_mapped(target):
         return
     # Piece by piece on a CPU: maps of truth values of a full-size target are not small.
     for labels in [target] if on_device else target.reshape(-1).split(_LABELS_AT_ONCE):

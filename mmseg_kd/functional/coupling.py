@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .autograd import with_gradient
 from .checks import Inputs
 from .evaluate import over_batch, same_batch
 from .grouped import GroupedLoss, target_and_rest
-from .upsampled import leaf_of, part_and_way_back, together_on
+from .upsampled import leaf_of, part_and_way_back, together_on, with_gradient
 
 # Two gradients that differ by less than this everywhere are one: float32 probabilities do not
 # resolve it, and the division by its square would only amplify rounding.

@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 
 from .checks import Inputs
-from .grouped import GroupedLoss
-from .kinds import Loss
+from .kinds import Loss, has_operators
 from .trial import Variant, passes_trial
 from .upsampled import Upsampled, at_full_size, leaf_of
 
 __all__ = ['cpu_operators', 'divisor_of', 'gpu_operators', 'inputs_for', 'joined_batch', 'kernels_choice', 'loss_of',
-           'may_fuse', 'mean_divisor', 'operators_for', 'over_batch', 'plain_inputs', 'promoted', 'reduce_map',
-           'reduced', 'same_batch']
+           'may_fuse', 'operators_for', 'over_batch', 'plain_inputs', 'promoted', 'reduce_map', 'reduced',
+           'same_batch']
 
 _SWITCH = 'MMSEG_KD_KERNELS'
 OLDEST_TRITON = 3, 6
@@ -139,7 +138,7 @@ def reduce_map(values: Tensor,
     if reduction == 'sum':
         return values.sum()
     if reduction == 'mean':
-        return values.sum() / mean_divisor(valid.sum() if count is None else count)
+        return values.sum() / divisor_of(valid.sum() if count is None else count)
     raise ValueError(f"`reduction` must be 'mean', 'sum' or 'none', got {reduction!r}")
 
 
@@ -177,16 +176,14 @@ def over_batch(value: Tensor, op: str = 'sum') -> Tensor:
     return value if _parts is None else _parts[0](value, op)
 
 
-def mean_divisor(count: Tensor) -> Tensor:
-    """What the sum over this part is divided by to be its share of the mean, from the number that count here."""
+def divisor_of(count: Tensor, reduction: str = 'mean') -> Tensor:
+    """What the sum over this part is divided by to be its share of the mean, from the number of positions that count
+    here; 1 for another reduction."""
+    if reduction != 'mean':
+        return torch.ones_like(count)
     if _parts is None:
         return count.clamp(min=1)
     return over_batch(count).clamp(min=1) / _parts[1]
-
-
-def divisor_of(count: Tensor, reduction: str) -> Tensor:
-    """What a sum is divided by under 'mean', see :func:`mean_divisor`, or 'sum': 1."""
-    return mean_divisor(count) if reduction == 'mean' else torch.ones_like(count)
 
 
 def kernels_choice() -> str:
@@ -205,19 +202,15 @@ def may_fuse(inputs: Inputs) -> bool:
     """Whether value and gradient may be computed together, by whatever does so."""
     if torch.compiler.is_compiling() or kernels_choice() == 'naive' or inputs.reduction == 'none':
         return False
-    student, weight = leaf_of(inputs.student), inputs.weight
-    return (student.numel() > 0 and all(map(_is_plain_tensor, (student, leaf_of(inputs.teacher))))
-            and not (weight is not None and weight.requires_grad))
-
-
-def _is_plain_tensor(tensor: Tensor) -> bool:
-    functorch = torch._C._functorch
-    return type(tensor) in (Tensor, torch.nn.Parameter) and not functorch.is_functorch_wrapped_tensor(tensor)
+    for leaf in leaf_of(inputs.student), leaf_of(inputs.teacher):
+        if type(leaf) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(leaf):
+            return False
+    return leaf.numel() > 0 and not (inputs.weight is not None and inputs.weight.requires_grad)
 
 
 def operators_for(loss: Loss, inputs: Inputs) -> ModuleType | None:
     """The module with the operators for a loss of these tensors, or None where the plain form must do."""
-    if not may_fuse(inputs) or isinstance(loss, GroupedLoss) and not loss.has_operators:
+    if not may_fuse(inputs) or not has_operators(loss):
         return None
     device = inputs.student.device
     if device.type == 'cuda' or kernels_choice() == 'triton':

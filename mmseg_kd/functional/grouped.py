@@ -76,14 +76,9 @@ def kl_terms(log_p: Tensor, log_q: Tensor, member: Tensor) -> Tensor:
     leader, whose own log-probability float32 rounds to 0. -p + q is taken as p (q / p - 1) unless q is several times
     p, where the quotient could overflow and the difference is exact enough.
     """
-    difference = (log_p - log_q).masked_fill(~member, 0.)
-    return kl_summands(log_p.exp(), log_q.exp(), difference).masked_fill(~member, 0.)
-
-
-def kl_summands(p: Tensor, q: Tensor, difference: Tensor) -> Tensor:
-    """:func:`kl_terms` of probabilities, and ``difference`` = log(p / q), wherever that is finite."""
+    p, q, difference = log_p.exp(), log_q.exp(), (log_p - log_q).masked_fill(~member, 0.)
     excess = torch.where(difference < -1, q - p, p * torch.expm1(-difference.clamp(min=-1)))
-    return p * difference + excess
+    return (p * difference + excess).masked_fill(~member, 0.)
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor, member: Tensor, divergence: str = 'forward') -> Tensor:
@@ -379,11 +374,6 @@ class GroupedLoss:
     divergence: str = 'forward'
     standardize: str | None = None
     by_mass: tuple[int, ...] = ()
-
-    @property
-    def has_operators(self) -> bool:
-        one_out = isinstance(self.groups, RandomPart) and self.groups.one_out
-        return self.standardize is None and not self.by_mass and not one_out
 
     def map(self, student: Tensor, teacher: Tensor, target: Tensor | None = None) -> Tensor:
         """The loss per position, (N, *), of (N, C, *) logits of one type, float32 or float64: the plain form."""

@@ -1,4 +1,5 @@
 """Which losses the operators know, and the number that stands for each in a kernel, on a CPU as on a GPU."""
+import functools
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -8,7 +9,8 @@ from .binary import BinaryKL, BinaryKLNorm
 from .grouped import ByRank, GroupedLoss, OneGroup, RandomPart, TargetAndRest, kl_terms, masked_log_softmax
 
 __all__ = ['ALL', 'BINARY_KL', 'BINARY_KL_NORM', 'CHANNEL_WISE', 'COUPLED', 'CROSS_ENTROPY', 'ChannelWise',
-           'CrossEntropy', 'GIVEN', 'Loss', 'RANDOM', 'RANK', 'TARGET', 'kind_of']
+           'CrossEntropy', 'GIVEN', 'Loss', 'RANDOM', 'RANK', 'TARGET',
+           'has_operators', 'kind_of']
 
 #: How groups are formed; those that a kernel does not form itself are given to it.
 ALL, TARGET, RANK, RANDOM, GIVEN = range(5)
@@ -58,6 +60,16 @@ _OF_GROUPS = {OneGroup: ALL, TargetAndRest: TARGET, ByRank: RANK, RandomPart: RA
 _OF_LOSS = {BinaryKL: BINARY_KL, BinaryKLNorm: BINARY_KL_NORM, CrossEntropy: CROSS_ENTROPY, ChannelWise: CHANNEL_WISE}
 
 
+@functools.lru_cache(maxsize=64)
+def has_operators(loss: Loss) -> bool:
+    """Whether the operators know a loss."""
+    if not isinstance(loss, GroupedLoss):
+        return True
+    one_out = isinstance(loss.groups, RandomPart) and loss.groups.one_out
+    return loss.standardize is None and not loss.by_mass and not one_out
+
+
+@functools.lru_cache(maxsize=64)
 def kind_of(loss: Loss) -> int:
     """The number of a loss.
 

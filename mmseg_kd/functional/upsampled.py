@@ -1,7 +1,8 @@
 """Logits at a resolution that they do not have yet: bilinear upsampling that a loss may do inside itself.
 
-And what the operators need to know of it: where the outputs lie (:func:`axis`), and the way to full size and back for
-a part of a batch (:func:`part_and_way_back`).
+And what the operators need: where the outputs lie (:func:`axis`), the way to full size and back for a part of a batch
+(:func:`part_and_way_back`), and a node of autograd's graph for a gradient that they compute with the value
+(:func:`with_gradient`).
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = ['Axis', 'Logits', 'TOGETHER', 'Upsampled', 'at_full_size', 'axis', 'leaf_of', 'part_and_way_back',
-           'together_on']
+           'together_on', 'with_gradient']
 
 
 class Upsampled(NamedTuple):
@@ -54,10 +55,6 @@ class Upsampled(NamedTuple):
     def device(self) -> torch.device:
         return self.logits.device
 
-    @property
-    def requires_grad(self) -> bool:
-        return self.logits.requires_grad
-
     def to(self, dtype: torch.dtype) -> 'Upsampled':
         return self._replace(logits=self.logits.to(dtype))
 
@@ -70,7 +67,8 @@ class Upsampled(NamedTuple):
         if not isinstance(self.logits, Tensor) or self.logits.dim() != 4 or 0 in self.logits.shape[2:]:
             raise ValueError(f'`{name}`: Upsampled needs logits of shape (N, C, h, w), got '
                              f'{tuple(getattr(self.logits, "shape", ())) or type(self.logits).__name__}')
-        if len(self.size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.size):
+        is_pair = len(self.size) == 2 and isinstance(self.size[0], int) and isinstance(self.size[1], int)
+        if not is_pair or min(self.size) < 1:
             raise ValueError(f'`{name}`: Upsampled needs size=(H, W), two positive integers, got {self.size!r}')
 
     def computed(self) -> Tensor:
@@ -129,3 +127,56 @@ def part_and_way_back(logits: Logits, *index: slice) -> tuple[Tensor, Callable[[
         part.requires_grad_()
         full = logits._replace(logits=part).computed()
     return full.detach(), lambda gradient: torch.autograd.grad(full, part, gradient)[0]
+
+
+class _WithGradient(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, student: Tensor, compute, plain, scaled) -> Tensor:
+        value, ctx.gradient = compute()[:2]
+        ctx.student, ctx.compute, ctx.plain, ctx.scaled = student, compute, plain, scaled
+        return value
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        if torch.is_grad_enabled():
+            return _with_graph(ctx, upstream), None, None, None
+        if ctx.plain is None:
+            return ctx.gradient * upstream, None, None, None
+        # The one copy is handed over; a second backward pass through the same graph computes it anew.
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            gradient = ctx.compute()[1]
+        if ctx.scaled is not None:
+            gradient = ctx.scaled(gradient, upstream)
+        elif upstream.device.type != 'cpu' or upstream != 1:
+            # Only a CPU tells for free whether there is anything to do.
+            gradient = gradient.mul_(upstream)
+        return gradient, None, None, None
+
+
+def _with_graph(ctx, upstream: Tensor) -> Tensor:
+    """The gradient as something that can be differentiated again, which only the plain form can."""
+    if ctx.plain is None:
+        raise RuntimeError('a loss with a random draw has no second derivative by its operator; set '
+                           'MMSEG_KD_KERNELS=naive')
+    return torch.autograd.grad(ctx.plain(), ctx.student, upstream, create_graph=True)[0]
+
+
+def with_gradient(student: Tensor,
+                  compute: Callable[[], tuple],
+                  plain: Callable[[], Tensor] | None,
+                  scaled: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+    """The value of ``compute()``, whose gradient with respect to ``student`` is the second thing that it returns.
+
+    Args:
+        student: what the value depends on.
+        compute: returns value, gradient of the shape of ``student``, and anything more, without a graph. The gradient
+            may have more digits than ``student``: it is rounded when the factor from above is in it.
+        plain: the same value with a graph, for second derivatives; None where a second call of either would not return
+            the same.
+        scaled: multiplies a gradient by a scalar, in place if it likes; None: in place.
+    """
+    if not (torch.is_grad_enabled() and student.requires_grad):
+        return compute()[0]
+    return _WithGradient.apply(student, compute, plain, scaled)

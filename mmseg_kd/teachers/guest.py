@@ -85,7 +85,13 @@ class Teacher:
             raise ValueError(f"`teacher.compile`: a compiled teacher gives its 'logits' alone, but a term reads "
                              f'{sorted(set(taps) - {LOGITS})}. Remove `compile`.')
         device = inputs.device if isinstance(inputs, Tensor) else _device_of(inputs)
-        self._settle(device)
+        parameter = next(self.model.parameters(), None)
+        if parameter is not None and parameter.device != device:
+            # FSDP moves the student's parameters one by one, which no guest notices.
+            self.model.to(device)
+        if self._to_be_sharded:
+            shard(self.model, device)
+            self._to_be_sharded = False
         if not self.renormalize.is_identity or self.speed != AS_TRAINED:
             inputs = self._prepared(inputs, data_samples)
         # Weights in a precision of their own leave nothing to autocast.
@@ -113,15 +119,6 @@ class Teacher:
                              f'cast for the teacher, got a {type(inputs).__name__}. Take a teacher that sees what the '
                              'student sees.')
         return self.speed.prepare_images(self.renormalize(inputs, data_samples))
-
-    def _settle(self, device: torch.device) -> None:
-        """Be where the images are; FSDP moves the student's parameters one by one, which no guest notices."""
-        parameter = next(self.model.parameters(), None)
-        if parameter is not None and parameter.device != device:
-            self.model.to(device)
-        if self._to_be_sharded:
-            shard(self.model, device)
-            self._to_be_sharded = False
 
     def apply_fn(self, fn) -> None:
         """Follow ``nn.Module._apply`` of the owner: device and dtype moves."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmseg_kd.distillers.positions import WEIGHTS
+from mmseg_kd.distillers.compare import WEIGHTS
 from mmseg_kd.distillers.segmentation.prediction import Prediction, predict
 from mmseg_kd.distillers.terms import build_terms
 from mmseg_kd.evaluation.members import Member

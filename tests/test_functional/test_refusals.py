@@ -29,7 +29,7 @@ def _refused(case, message, *inputs):
 @each_loss
 def test_a_teacher_that_would_learn(case):
     student, teacher, target = maps(case)
-    _refused(case, '`teacher` must not require grad: a loss of this family teaches the student alone. Run the teacher '
+    _refused(case, '`teacher` must not require grad: a loss of this family teaches only the student. Run the teacher '
              'under torch.no_grad() or pass teacher.detach()', student, teacher.requires_grad_(), target)
 
 

@@ -1,7 +1,7 @@
 """What distilled detectors share: mmdet's, with a teacher."""
 from torch import Tensor, nn
 
-from mmseg_kd.functional.evaluate import mean_divisor
+from mmseg_kd.functional.evaluate import divisor_of
 from mmseg_kd.losses import DistillationLoss
 from mmseg_kd.taps import AUX_LOGITS, LOGITS, is_module
 
@@ -80,7 +80,7 @@ def _loss_at(term: DistillTerm, positions: Positions, teacher: Tensor, sigmoid: 
     if from_elsewhere:
         return term.loss(student, teacher, target)
     return term.loss(student, teacher, target, weight,
-                     avg_factor=mean_divisor(count) if term.loss.reduction == 'mean' else None)
+                     avg_factor=divisor_of(count) if term.loss.reduction == 'mean' else None)
 
 
 def _num_classes(head: nn.Module) -> int:

@@ -1,6 +1,9 @@
 """Distilled segmentors: mmseg's, with a teacher."""
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
+import torch
+from mmengine.structures import PixelData
 from mmseg.models import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -13,15 +16,27 @@ from mmseg_kd.taps import AUX_LOGITS, AUXILIARY_HEAD, LOGITS, is_auxiliary_head
 from mmseg_kd.teachers import Teacher
 
 from ..base import Distilled, are_joined, share_of_all
-from ..compare import compare_maps
-from ..positions import WEIGHTS
+from ..compare import NO_GAPS, WEIGHTS, Gaps, compare_maps
 from ..terms import DistillTerm
 from .heads import as_logits, auxiliary_answers, auxiliary_head, main_classifier, main_logits
-from .labels import Labels, read_labels
 from .prediction import Prediction, predict_of_teacher
 from .supervised import rows_of, tensors_in, upsample_in_head
 
 __all__ = ['DistilledCascadeEncoderDecoder', 'DistilledEncoderDecoder']
+
+
+class Labels(NamedTuple):
+    """The labels of a batch."""
+
+    samples: list  #: the data samples, each with a label map; one that had none has one of the ignored label
+    target: Tensor  #: (N, H, W) int64, whatever stands in the gaps
+    rows: list[int]  #: places in the batch of the pictures with labels
+    gaps: Gaps  #: pictures without labels, and what mmseg padded
+
+    @property
+    def labelled(self) -> list:
+        """The data samples of the pictures with labels."""
+        return [self.samples[row] for row in self.rows]
 
 
 class DistilledSegmentor(Distilled):
@@ -54,7 +69,11 @@ class DistilledSegmentor(Distilled):
             heads: Taps of auxiliary heads that are asked as well; then the answers are given by tap.
         """
         size = tuple(inputs.shape[2:])
-        resizes = _resizes_its_logits(model)
+        # Whether the prediction is the head's map, resized.
+        resizes = type(model).encode_decode is EncoderDecoder.encode_decode and (
+            isinstance(model.decode_head, BaseDecodeHead)
+            and type(model.decode_head).predict is BaseDecodeHead.predict
+            and type(model.decode_head).predict_by_feat is BaseDecodeHead.predict_by_feat)
         maps = model.extract_feat(inputs) if resizes or heads else None
         if heads:
             answers = auxiliary_answers(model, heads, lambda head: Upsampled(
@@ -138,10 +157,7 @@ class DistilledSegmentor(Distilled):
         is_one = not isinstance(heads, nn.ModuleList)
         losses, logits = {}, []
         for name, head in [('aux', heads)] if is_one else [(f'aux_{index}', head) for index, head in enumerate(heads)]:
-            if _is_dense(head):
-                stage, of_head = _dense_losses(head, labels, maps)
-            else:
-                stage, of_head = _other_losses(head, labels, self.train_cfg, maps), None
+            stage, of_head = _head_losses(head, labels, self.train_cfg, maps)
             losses.update(add_prefix(stage, name))
             logits.append(of_head)
         return losses, logits[0] if is_one else tuple(logits)
@@ -197,26 +213,47 @@ class DistilledSegmentor(Distilled):
                             labels.gaps)
 
 
+def read_labels(data_samples: Sequence, size: Sequence[int], ignore_index: int) -> Labels:
+    """Read the labels of a batch.
+
+    Args:
+        data_samples: Those without ``gt_sem_seg``, or with ``unlabelled=True`` in their metainfo, have no labels.
+        size: (H, W) of the label map that a picture without one gets.
+        ignore_index: What that map is made of.
+    """
+    samples, maps, rows, without, padding = [], [], [], [], []
+    for row, sample in enumerate(data_samples):
+        if 'gt_sem_seg' not in sample:
+            sample = sample.new()
+            sample.gt_sem_seg = PixelData(data=torch.full((1, *size), ignore_index))
+            sample.set_metainfo(dict(unlabelled=True))
+        samples.append(sample)
+        maps.append(sample.gt_sem_seg.data)
+        (without if sample.metainfo.get('unlabelled', False) else rows).append(row)
+        _, right, _, bottom = sample.metainfo.get('padding_size') or (0, 0, 0, 0)
+        if right or bottom:
+            padding.append((row, right, bottom))
+    gaps = Gaps(tuple(without), tuple(padding)) if without or padding else NO_GAPS
+    return Labels(samples, torch.stack(maps).squeeze(1), rows, gaps)
+
+
 def _is_dense(head: nn.Module) -> bool:
     """Whether the head's losses are those of the maps that its ``forward`` returns; query heads have their own way."""
     own = type(head).loss
     return own is BaseDecodeHead.loss or own is BaseCascadeDecodeHead.loss
 
 
-def _resizes_its_logits(model: nn.Module) -> bool:
-    """Whether the prediction of a segmentor is its head's map, resized."""
-    plain = type(model).encode_decode is EncoderDecoder.encode_decode
-    head = type(model.decode_head) if plain else None
-    return plain and issubclass(head, BaseDecodeHead) and head.predict is BaseDecodeHead.predict and (
-        head.predict_by_feat is BaseDecodeHead.predict_by_feat)
+def _head_losses(head: nn.Module, labels: Labels, train_cfg: dict, *inputs) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Losses of a head for the pictures with labels, and the main logits of a dense one: mmseg's ``head.loss`` with its
+    logits not thrown away.
 
-
-def _dense_losses(head: nn.Module, labels: Labels, *inputs) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses and main logits of a dense head: mmseg's ``head.loss`` with its logits not thrown away.
-
-    The losses are of the pictures with labels; without any there are none. Where other processes have some, a 0 keeps
-    the parameters in the graph, which DDP needs.
+    Where no picture here has labels and other processes have some, a 0 keeps the parameters in the graph, which DDP
+    needs.
     """
+    if not _is_dense(head):
+        if not labels.rows:
+            return {}, None
+        return head.loss(*rows_of(inputs, labels.rows, len(labels.samples)), labels.labelled, train_cfg), None
     outputs = head.forward(*inputs)
     losses = {}
     if len(labels.rows) == len(labels.samples):
@@ -226,13 +263,6 @@ def _dense_losses(head: nn.Module, labels: Labels, *inputs) -> tuple[dict[str, T
     elif are_joined():
         losses = dict(loss_without_labels=sum(0. * each.sum() for each in tensors_in(outputs)))
     return losses, outputs if isinstance(outputs, Tensor) else main_logits(head, outputs)
-
-
-def _other_losses(head: nn.Module, labels: Labels, train_cfg: dict, *inputs) -> dict[str, Tensor]:
-    """Losses of a head that has its own way from features to losses; it sees the pictures with labels."""
-    if not labels.rows:
-        return {}
-    return head.loss(*rows_of(inputs, labels.rows, len(labels.samples)), labels.labelled, train_cfg)
 
 
 @MODELS.register_module()
@@ -269,10 +299,7 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
     """
 
     def _decode_head_losses(self, maps, labels: Labels) -> tuple[dict[str, Tensor], Tensor | None]:
-        if _is_dense(self.decode_head):
-            losses, logits = _dense_losses(self.decode_head, labels, maps)
-        else:
-            losses, logits = _other_losses(self.decode_head, labels, self.train_cfg, maps), None
+        losses, logits = _head_losses(self.decode_head, labels, self.train_cfg, maps)
         return add_prefix(losses, 'decode'), logits
 
 
@@ -304,15 +331,14 @@ class DistilledCascadeEncoderDecoder(DistilledSegmentor, CascadeEncoderDecoder):
 
     def _decode_head_losses(self, maps, labels: Labels) -> tuple[dict[str, Tensor], Tensor]:
         first = self.decode_head[0]
-        stage, logits = _dense_losses(first, labels, maps)
+        stage, logits = _head_losses(first, labels, self.train_cfg, maps)
         losses, previous = add_prefix(stage, 'decode_0'), None
         for index in range(1, self.num_stages):
             # mmseg runs the stage before once more (dropout and batch statistics move); so do we, to train as it does.
             previous = first.forward(maps) if index == 1 else self.decode_head[index - 1].forward(maps, previous)
             head = self.decode_head[index]
-            if _is_dense(head):
-                stage, logits = _dense_losses(head, labels, maps, previous)
-            else:
-                stage, logits = _other_losses(head, labels, self.train_cfg, maps, previous), previous
+            stage, logits = _head_losses(head, labels, self.train_cfg, maps, previous)
+            # PointRend refines the map of the stage before.
+            logits = previous if logits is None else logits
             losses.update(add_prefix(stage, f'decode_{index}'))
         return losses, logits

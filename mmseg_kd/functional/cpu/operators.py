@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..autograd import with_gradient
 from ..checks import Inputs
 from ..grouped import ByClass, ByLabel, ByRank, GroupedLoss
 from ..kinds import COUPLED, GIVEN, RANDOM, TARGET, ChannelWise, CrossEntropy, Loss, kind_of
-from ..upsampled import Upsampled, at_full_size, leaf_of
+from ..upsampled import Upsampled, at_full_size, leaf_of, with_gradient
 from . import channels, same_resolution, upsampling
 from .block import Settings
 
@@ -69,10 +68,8 @@ def _map(tensor: Tensor | None, is_flat: bool, dtype: torch.dtype) -> Tensor | N
     return tensor.unsqueeze(0) if is_flat else tensor.flatten(1)
 
 
-def _given(loss: Loss, inputs: Inputs) -> Tensor | None:
+def _given(loss: Loss, inputs: Inputs) -> Tensor:
     """Groups that the machine code does not form itself: (images, labels, C, positions) int8, 1 where all are alike."""
-    if kind_of(loss) != GIVEN:
-        return None
     if isinstance(loss.groups, (ByClass, ByLabel)):
         return loss.groups.table(inputs.student.shape[1], 'cpu').view(1, -1, inputs.student.shape[1], 1)
     groups = loss.groups.map(at_full_size(inputs.teacher), inputs.target, loss.temperature)
@@ -89,7 +86,7 @@ def _computation(loss: Loss, inputs: Inputs, divisor: Tensor) -> Callable[..., t
         rank = _map(loss.groups.boundary_of(inputs.target), is_flat, torch.int32)
     maps = dict(valid=_map(inputs.valid, is_flat, torch.bool), weight=_map(inputs.weight, is_flat, torch.float32),
                 target=_map(inputs.target, is_flat, torch.int64) if with_target else None, rank=rank,
-                given=_given(loss, inputs), scale=scale)
+                given=_given(loss, inputs) if kind == GIVEN else None, scale=scale)
     if isinstance(student, Upsampled):
         if not isinstance(teacher, Upsampled):
             teacher = Upsampled(teacher, student.size, student.align_corners)
@@ -122,7 +119,7 @@ def loss(loss: Loss, inputs: Inputs, divisor: Tensor, plain) -> Tensor:
         plain: the same by the plain form, for second derivatives.
     """
     computation, settings = _computation(loss, inputs, divisor), _settings(loss, inputs.student.shape[1])
-    return with_gradient(leaf_of(inputs.student), lambda: computation(settings)[:2],
+    return with_gradient(leaf_of(inputs.student), functools.partial(computation, settings),
                          None if settings.kind == RANDOM else plain)
 
 

@@ -255,13 +255,15 @@ def loss_and_gradient(student: Tensor, teacher: Tensor | None, size: tuple[int, 
     sums = np.zeros((num_images * bands, 2))
     figures = np.zeros((num_images * bands if settings.kind == COUPLED else 1, 5))
     class_weights = np.ones(num_classes, np.float32) if class_weight is None else class_weight.numpy()
-    maps = [absent if tensor is None else tensor.numpy()
-            for tensor, absent in ((weight, _NO_MAP), (target, _NO_LABELS), (rank, _NO_RANK), (given, _NO_GROUPS))]
+    weights = _NO_MAP if weight is None else weight.numpy()
+    labels = _NO_LABELS if target is None else target.numpy()
+    ranks = _NO_RANK if rank is None else rank.numpy()
+    groups = _NO_GROUPS if given is None else given.numpy()
 
     def work(first: int, last: int) -> None:
-        _bands(student.numpy(), teacher.numpy(), shared.numpy(), gradient.numpy(), valid.numpy(), maps[0],
-               class_weights, np.float32(scale), *maps[1:], sums, figures, first, last, settings, place, size[1],
-               weight is not None, target is not None, rank is not None)
+        _bands(student.numpy(), teacher.numpy(), shared.numpy(), gradient.numpy(), valid.numpy(), weights,
+               class_weights, np.float32(scale), labels, ranks, groups, sums, figures, first, last, settings,
+               place, size[1], weight is not None, target is not None, rank is not None)
 
     in_parallel(work, num_images * bands)
     if settings.sums_only:

@@ -9,11 +9,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..autograd import with_gradient
 from ..checks import Inputs
 from ..grouped import ByClass, ByLabel, ByRank, GroupedLoss
 from ..kinds import GIVEN, RANDOM, ChannelWise, CrossEntropy, Loss, kind_of
-from ..upsampled import Upsampled, at_full_size, leaf_of
+from ..upsampled import Upsampled, at_full_size, leaf_of, with_gradient
 from . import channels, same_resolution, upsampling
 from .tile import MOST_CLASSES, settings_of
 
