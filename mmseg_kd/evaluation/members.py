@@ -114,9 +114,9 @@ def _teacher_config(config: str | dict, trusted: bool) -> Config:
 
 
 def _same(member: Member, checkpoint: Path) -> bool:
-    """Whether a checkpoint is of a run, here or where the run lay before both moved."""
+    """Whether a checkpoint is what a run tested, or is of a run, here or where that lay before both moved."""
     here = member.run.work_dir.resolve()
-    return checkpoint.resolve().parent == here or (
+    return checkpoint.resolve() in (member.checkpoint.resolve(), here / checkpoint.name) or (
         checkpoint.parent.name == here.name and (here / checkpoint.name).is_file())
 
 

@@ -35,10 +35,12 @@ th{color:var(--muted);font-weight:600;white-space:normal;vertical-align:bottom;l
 td:last-child,th:last-child{padding-right:0}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 td i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:8px;background:var(--color)}
-.grid{display:grid;gap:4px 5px;align-items:end;min-width:min(720px,calc(var(--n)*118px));max-width:calc(var(--n)*290px)}
-.grid span{font-size:.82rem;color:var(--muted);font-weight:600}
+.grid{display:grid;gap:6px 8px;min-width:min(720px,calc(var(--n)*180px))}
+.grid figure{margin:0}
+.grid figcaption{font-size:.82rem;color:var(--muted);font-weight:600}
 .grid img{display:block;width:100%;image-rendering:pixelated;border-radius:3px}
-.grid p{grid-column:1/-1;margin:10px 0 0;font-size:.9rem;position:sticky;left:0;width:max-content;max-width:90vw}
+.grid p{grid-column:1/-1;margin:14px 0 0;font-size:.95rem;font-weight:600;position:sticky;left:0}
+.grid p{width:max-content;max-width:90vw}
 .keys{display:flex;flex-wrap:wrap;gap:4px 14px;font-size:.82rem;color:var(--muted);margin:12px 0 0;padding:0}
 .keys li{list-style:none;display:flex;align-items:center;gap:6px}
 .keys i{width:13px;height:13px;border-radius:3px;background:var(--color);border:1px solid var(--line)}
@@ -91,14 +93,22 @@ def table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> s
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def picture_grid(columns: Sequence[str], rows: Sequence[PictureRow]) -> str:
-    """Rows of pictures under named columns."""
-    cells = ''.join(f'<span>{escape(name)}</span>' for name in columns)
+def picture_grid(columns: Sequence[str], rows: Sequence[PictureRow], across: int = 3) -> str:
+    """Pictures with their names, row by row.
+
+    Args:
+        columns: The name of each picture of a row.
+        rows: Each with as many pictures as there are names.
+        across: How many stand side by side; a row with more pictures goes on below.
+    """
+    cells = ''
     for row in rows:
         cells += f'<p>{escape(row.caption)}</p>' + ''.join(
-            f'<img src="{escape(uri)}" alt="{escape(name)}: {escape(row.caption)}">'
+            f'<figure><figcaption>{escape(name)}</figcaption><img src="{escape(uri)}" '
+            f'alt="{escape(name)}: {escape(row.caption)}"></figure>'
             for name, uri in zip(columns, row.pictures, strict=True))
-    style = f'--n:{len(columns)};grid-template-columns:repeat({len(columns)},1fr)'
+        cells += '<div></div>' * (-len(columns) % across)
+    style = f'--n:{across};grid-template-columns:repeat({across},1fr)'
     return f'<div class="scroll"><div class="grid" style="{style}">{cells}</div></div>'
 
 

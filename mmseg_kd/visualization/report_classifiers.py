@@ -14,6 +14,7 @@ from mmseg_kd.visualization.report_sections import (
     calibration_section,
     confusion_section,
     cost_of,
+    cost_of_training,
     distance_section,
     gains,
     statistics_section,
@@ -80,7 +81,7 @@ def _most_changed(difference: np.ndarray) -> list[int]:
 def _numbers(members: list[Member], statistics: dict[str, Statistics]) -> Section:
     rows = []
     for member in members:
-        own, inference, run = statistics[member.name], cost_of(member), member.run
+        own, inference = statistics[member.name], cost_of(member)
         to_teacher = member.role != 'teacher'
         rows.append((member.color, [
             member.name, f'{_score(own):.2f}', f'{100 * own.calibration.error:.1f}',
@@ -88,8 +89,7 @@ def _numbers(members: list[Member], statistics: dict[str, Statistics]) -> Sectio
             f'{own.to_teacher.squared_distance:.3f}' if to_teacher else '',
             f'{inference.parameters / 1e6:.2f} M',
             '' if inference.multiply_adds is None else f'{inference.multiply_adds / 1e9:.3g} G',
-            '' if run is None else f'{run.iterations}', '' if run is None or run.step_time is None else
-            f'{run.step_time:.3f}']))
+            *cost_of_training(member.run)[:2]]))
     students = [member for member in members if member.role != 'teacher']
     share = cost_of(students[0]).parameters / cost_of(members[0]).parameters
     return Section(

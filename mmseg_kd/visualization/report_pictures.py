@@ -66,8 +66,8 @@ def picture_sections(members: list[Member], alone: Member, distilled: Member, mo
     count = [sum(sign == each for each, _, _ in rows) for sign in ('helped', 'hurt')]
     sections = [Section(
         'Images', f'Where {distilled.name} helped most, and where it hurt most',
-        f'The {count[0]} images whose share of right pixels rose most from {alone.name} to {distilled.name}, then the '
-        f'{count[1]} where it fell most.', grid + changes + legend)]
+        f'First the images whose share of right pixels rose most from {alone.name} to {distilled.name} ({count[0]}), '
+        f'then those where it fell most ({count[1]}).', grid + changes + legend)]
     return sections + _loss_section(distilled, terms_rows, out)
 
 

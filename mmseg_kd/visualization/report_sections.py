@@ -8,6 +8,7 @@ from mmseg_kd.evaluation.complexity import inference_cost, input_size
 from mmseg_kd.evaluation.confusion import accuracy, iou, row_shares
 from mmseg_kd.evaluation.members import Member
 from mmseg_kd.evaluation.model_statistics import Statistics
+from mmseg_kd.evaluation.runs import Run
 from mmseg_kd.evaluation.topk_mass import TopKMass
 from mmseg_kd.visualization.classes import draw_class_bars, draw_class_dots
 from mmseg_kd.visualization.confusion import draw_confusion_difference
@@ -23,13 +24,13 @@ Show = Callable[[str, object, str], str]
 
 
 def mean_iou(statistics: Statistics) -> float:
-    """mIoU in percent over the classes that there are."""
-    return 100 * np.nanmean(iou(statistics.confusion).numpy())
+    """mIoU in percent over the classes that there are, rounded as mmseg logs it, so that all tables agree."""
+    return round(float(100 * np.nanmean(iou(statistics.confusion).numpy())), 2)
 
 
 def boundary_iou(statistics: Statistics) -> float:
-    """Mean boundary IoU in percent over the classes that there are."""
-    return 100 * np.nanmean(statistics.boundary.of_class)
+    """Mean boundary IoU in percent over the classes that there are, rounded as the mIoU."""
+    return round(float(100 * np.nanmean(statistics.boundary.of_class)), 2)
 
 
 def summary(members: list[Member], alone: Member | None, statistics: dict[str, Statistics]) -> str:
@@ -70,15 +71,13 @@ def _numbers(members: list[Member], statistics: dict[str, Statistics]) -> Sectio
     for member in members:
         own = statistics[member.name]
         inference = cost_of(member)
-        run = member.run
         rows.append((member.color, [
             member.name, f'{mean_iou(own):.2f}', f'{boundary_iou(own):.2f}',
             f'{100 * accuracy(own.confusion):.2f}', f'{100 * own.calibration.error:.1f}',
             '' if member.role == 'teacher' else f'{100 * own.to_teacher.agreement:.1f}',
             f'{inference.parameters / 1e6:.2f} M',
             '' if inference.multiply_adds is None else f'{inference.multiply_adds / 1e9:.3g} G',
-            '' if run is None else f'{run.iterations}', '' if run is None else f'{run.step_time:.3f}',
-            '' if run is None or run.peak_memory is None else f'{run.peak_memory / 1024:.2f} GiB']))
+            *cost_of_training(member.run)]))
     header = ['', 'mIoU', 'boundary IoU', 'pixels right', 'ECE', 'agrees with teacher', 'parameters', 'FLOPs',
               'iterations', 's / step', 'memory']
     students = [member for member in members if member.role != 'teacher']
@@ -95,6 +94,13 @@ def cost_of(member: Member):
     return inference_cost(member.config, input_size(member.config))
 
 
+def cost_of_training(run: Run | None) -> list[str]:
+    """Iterations, seconds a step and memory in words; '' for what is not known, as of a run that only tested."""
+    iterations, time, memory = (None, None, None) if run is None else (run.iterations, run.step_time, run.peak_memory)
+    return ['' if iterations is None else f'{iterations}', '' if time is None else f'{time:.3f}',
+            '' if memory is None else f'{memory / 1024:.2f} GiB']
+
+
 def steps_of(member: Member, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of one number of a run's log."""
     records = [record for record in member.run.steps if record.get(key) is not None]
@@ -103,9 +109,9 @@ def steps_of(member: Member, key: str) -> tuple[list[float], list[float]]:
 
 def _curves(members: list[Member], colors: dict[str, str], show: Show) -> Section | None:
     of_run = [member for member in members if member.run is not None]
-    validated = {member.name: ([record['step'] for record in member.run.validations],
+    validated = {member.name: ([record['step'] for record in member.run.validations if 'mIoU' in record],
                                [record['mIoU'] for record in member.run.validations if 'mIoU' in record])
-                 for member in of_run if all('mIoU' in record for record in member.run.validations)}
+                 for member in of_run if any('mIoU' in record for record in member.run.validations)}
     supervised = {member.name: steps_of(member, 'decode.loss_ce') for member in of_run}
     panels = [Panel('mIoU on the validation images', '%', validated),
               Panel('Supervised loss (cross-entropy)', 'mean over pixels',
@@ -114,13 +120,13 @@ def _curves(members: list[Member], colors: dict[str, str], show: Show) -> Sectio
     if not students:
         return None
     best = max(students, key=lambda name: validated[name][1][-1])
-    return Section('Training', f'{best} ends highest of the students, at {validated[best][1][-1]:.1f} % mIoU',
+    return Section('Training', f'{best} ends highest of the students, at {validated[best][1][-1]:.2f} mIoU',
                    'Validation as often as the runs validated; losses as the log has them.',
                    show('curves', draw_curves(panels, colors), 'Curves of mIoU and supervised loss of all runs'))
 
 
 def _classes(statistics, classes, colors, base: str, compared: list[str], show: Show) -> Section:
-    values = {name: 100 * iou(each.confusion).numpy() for name, each in statistics.items()}
+    values = {name: (100 * iou(each.confusion).numpy()).round(2) for name, each in statistics.items()}
     return Section('Classes', gains(values, classes, base, compared[0], 'IoU'),
                    f'IoU of each class. Right: difference to {base}.',
                    show('class_iou', draw_class_bars(values, classes, colors, 'IoU, %', base, compared),
@@ -133,14 +139,14 @@ def gains(values: dict[str, np.ndarray], classes: list[str], base: str, distille
     most, least = int(np.nanargmax(difference)), int(np.nanargmin(difference))
     up = int(np.nansum(difference > 0))
     return (f'{distilled} is better on {up} of {int(np.isfinite(difference).sum())} classes: {what} '
-            f'{difference[most]:+.1f} on {classes[most]}, {difference[least]:+.1f} on {classes[least]}')
+            f'{difference[most]:+.2f} on {classes[most]}, {difference[least]:+.2f} on {classes[least]}')
 
 
 def _boundaries(statistics, classes, colors, base: str, compared: list[str], show: Show) -> Section:
-    values = {name: 100 * each.boundary.of_class for name, each in statistics.items()}
+    values = {name: np.round(100 * each.boundary.of_class, 2) for name, each in statistics.items()}
     change = boundary_iou(statistics[compared[0]]) - boundary_iou(statistics[base])
     return Section(
-        'Boundaries', f'Along the boundaries {compared[0]} changes {base} by {change:+.1f} points of IoU',
+        'Boundaries', f'Along the boundaries {compared[0]} changes {base} by {change:+.2f} points of IoU',
         "Boundary IoU (Cheng et al., 2021): IoU of the pixels within 2 % of the image diagonal of a segment's contour, "
         f'per class, summed over the images. Right: difference to {base}.',
         show('boundary_iou', draw_class_bars(values, classes, colors, 'boundary IoU, %', base, compared),

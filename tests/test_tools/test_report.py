@@ -13,8 +13,9 @@ import torch
 from mmengine.config import Config
 
 from mmseg_kd.evaluation.members import cast
+from mmseg_kd.visualization.report_sections import cost_of_training
 
-TITLES = ['Numbers', 'Training', 'Images', 'Loss maps', 'Classes', 'Boundaries', 'Confusions',
+TITLES = ['Numbers', 'Images', 'Loss maps', 'Training', 'Classes', 'Boundaries', 'Confusions',
           'Gradients and loss parts', 'Calibration', 'Distance to the teacher', 'Top-k mass']
 FIGURES = ['boundary_iou', 'calibration', 'class_iou', 'confusion', 'curves', 'images', 'logit_distance', 'loss_maps',
            'statistics', 'topk_mass']
@@ -185,6 +186,21 @@ def test_in_a_headless_browser(report, tmp_path):
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200
         grounds.append(picture[5, 5].tolist())
     assert grounds == [[255, 255, 255], [29, 24, 20], [255, 255, 255]]
+
+
+def test_a_teacher_that_was_only_tested(runs, tmp_path):
+    """As the quickstart's is: known by its checkpoint; no iterations, no time, no memory, and no curve."""
+    folder = tmp_path / 'tested/20260101_000000'
+    (folder / 'vis_data').mkdir(parents=True)
+    config = tiny.run_config(tiny.segmentor(16, 'PSPHead'), '')
+    config.load_from = str(runs / 'teacher/iter_4.pth')
+    config.dump(folder / 'vis_data/config.py')
+    (folder / f'{folder.name}.json').write_text('{"mIoU": 50.0}')
+    members = cast([f'{runs}/dkd', f'{runs}/alone', f'T={tmp_path}/tested'])
+    assert [(member.name, member.role) for member in members] == [
+        ('T', 'teacher'), ('alone', 'alone'), ('dkd', 'distilled')]
+    assert cost_of_training(members[0].run) == ['', '', '']
+    assert cost_of_training(members[1].run) == ['4', '0.100', '']
 
 
 def test_the_teacher_is_found_without_its_work_dir(runs):

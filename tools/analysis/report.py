@@ -98,7 +98,8 @@ def main(arguments=None) -> None:
         return
     sections = figure_sections(members, alone, distilled, statistics, masses, classes, show)
     chosen = choose(statistics[(alone or teacher).name], statistics[distilled.name], args.images)
-    sections[2:2] = picture_sections(members, alone or teacher, distilled, models, loader.dataset, chosen, args.out)
+    # After the numbers.
+    sections[1:1] = picture_sections(members, alone or teacher, distilled, models, loader.dataset, chosen, args.out)
     seen = statistics[distilled.name].confusion.sum().item()
     lead = (f'{len(loader.dataset)} validation images, {seen:,} labelled pixels, {len(classes)} classes. '
             + ('The pictures compare ' + f'{distilled.name} with {(alone or teacher).name}.'))
