@@ -3,6 +3,7 @@ import json
 import re
 import statistics
 
+import cv2
 import pytest
 import tiny
 import torch
@@ -65,6 +66,7 @@ def test_table_and_json(runs, tmp_path):
     assert rows['kd']['gains'] == pytest.approx([2., -1., 4.])
     assert '| 43.00 ± 1.73 | +1.67 | 42.00, 42.00, 45.00 | 0.200 | 0.51 GiB |' in output
     assert (tmp_path / 'table.md').read_text().strip() in output
+    assert cv2.imread(str(tmp_path / 'table.png')).shape[1] == 900
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -17,6 +17,7 @@ from mmseg_kd.commands.arguments import RUNS, add_trust_argument, name_and_runs
 from mmseg_kd.evaluation.class_table import read_class_table
 from mmseg_kd.evaluation.complexity import inference_cost, input_size
 from mmseg_kd.evaluation.runs import read_run
+from mmseg_kd.visualization.gains import draw_gains
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
                         help='size that FLOPs are counted at (default: the size of the training images)')
     parser.add_argument('--classes', action='store_true', help='a second table: the IoU of each class, mean over seeds')
-    parser.add_argument('--out', help='write the table to OUT.md and OUT.json')
+    parser.add_argument('--out', help='write the table to OUT.md and OUT.json, and with a baseline the gains as a '
+                        'picture to OUT.png')
     add_trust_argument(parser)
     return parser.parse_args()
 
@@ -156,6 +158,11 @@ def main() -> None:
         out.with_suffix('.md').write_text(text + '\n')
         # Metrics arrive as NumPy scalars through some evaluators.
         out.with_suffix('.json').write_text(json.dumps(rows, indent=1, default=float) + '\n')
+        # A teacher's score is not a gain.
+        shown = [row for row in rows if 'gain' in row and row['name'] != args.baseline and row['iterations'] is not None]
+        if shown:
+            draw_gains([row['name'] for row in shown], [row['gains'] or [row['gain']] for row in shown], args.baseline,
+                       args.metric).savefig(out.with_suffix('.png'), facecolor='white')
 
 
 if __name__ == '__main__':
