@@ -159,7 +159,7 @@ def main() -> None:
         # Metrics arrive as NumPy scalars through some evaluators.
         out.with_suffix('.json').write_text(json.dumps(rows, indent=1, default=float) + '\n')
         # A teacher's score is not a gain.
-        shown = [row for row in rows if 'gain' in row and row['name'] != args.baseline and row['iterations'] is not None]
+        shown = [row for row in rows if 'gain' in row and row['name'] != args.baseline and row['iterations']]
         if shown:
             draw_gains([row['name'] for row in shown], [row['gains'] or [row['gain']] for row in shown], args.baseline,
                        args.metric).savefig(out.with_suffix('.png'), facecolor='white')
