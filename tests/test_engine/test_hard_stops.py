@@ -32,8 +32,9 @@ def end(folder):
 
 
 def test_twenty_kills(runs):
-    """Every other one strikes while a checkpoint is being written; only one checkpoint is kept."""
+    """Every other one strikes while a checkpoint is being written; one checkpoint is kept; the teacher is cached."""
     folder, seen = runs
+    assert seen['teacher'] == 'CachedTeacher(19 classes)'
     kills = seen['kills']
     assert len(kills) == 20 and all(kill['whole'] is True for kill in kills), kills
     assert sum(kill['writing'] for kill in kills) >= 5, kills
