@@ -54,7 +54,7 @@ def annotations(ids):
 def generate_mini_cityscapes(out_dir, num_train=240, num_val=60, num_test=0, size=(64, 128), seed=0, workers=1):
     """Writes ``out_dir/leftImg8bit`` and ``out_dir/gtFine`` with procedural street scenes.
 
-    A picture depends on (seed, split, index, size) alone: neither the number of workers nor the number of pictures
+    A picture depends only on (seed, split, index, size): neither the number of workers nor the number of pictures
     changes it. Every split of at least 8 pictures shows all 19 training classes and void. The directory appears whole
     or not at all; where it already holds the same generation, nothing is done.
 

@@ -15,7 +15,7 @@ class MixedSampler(Sampler):
     """Draw ``labelled`` pictures with labels, then ``unlabelled`` ones without, and so on: that many of each a batch.
 
     Each source is shuffled on its own, anew whenever it has been shown once, and shared by all processes. What comes
-    where follows from the seed and the position alone, so a resumed run continues exactly.
+    where follows only from the seed and the position, so a resumed run continues exactly.
 
     Args:
         dataset: A :class:`~.unlabelled.WithUnlabelled`; mmengine passes it.

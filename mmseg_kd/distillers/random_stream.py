@@ -11,12 +11,12 @@ __all__ = ['own_random_stream']
 
 @contextmanager
 def own_random_stream(name: str) -> Iterator[None]:
-    """Within the block torch's CPU numbers follow from its seed and a name alone; behind it nothing was drawn.
+    """Within the block torch's CPU numbers follow only from its seed and a name; behind it nothing was drawn.
 
     The order in which a model is built does not change them, and they change no random number that the model draws.
     """
     with torch.random.fork_rng(devices=[]):
-        # A stream of its own: the seed alone would repeat the numbers that the student's first layer got.
+        # A stream of its own: the same seed would repeat the numbers that the student's first layer got.
         # Only the CPU generator, the only one that is restored: torch.manual_seed would reach the GPUs as well.
         torch.default_generator.manual_seed(_seed(name))
         yield

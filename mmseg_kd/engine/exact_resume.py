@@ -35,7 +35,7 @@ def _seed_host(*entropy: int) -> int:
 
 @contextmanager
 def seeded(*entropy: int) -> Iterator[None]:
-    """Seed for the block; outside of loader workers, whose randomness is the data's alone, restore afterwards."""
+    """Seed for the block; outside of loader workers, whose randomness is only the data's, restore afterwards."""
     if get_worker_info() is not None:
         _seed_host(*entropy)
         yield
@@ -102,7 +102,7 @@ class _PositionedBatches:
 
 
 class _SeededDataset(Dataset):
-    """A data set whose augmentations depend on seed, rank and position alone."""
+    """A data set whose augmentations depend only on seed, rank and position."""
 
     def __init__(self, dataset: Dataset, seed: int, rank: int):
         self.dataset = dataset

@@ -120,7 +120,7 @@ class FiniteStepHook(Hook):
     def _count(self, runner, wrapper: OptimWrapper, update: Callable, loss: Tensor, *args, **kwargs) -> None:
         """Let a batch that is left out count, so that all that follows the iteration stays in phase."""
         if not self._waiting[id(wrapper)]:
-            # Nothing waits for a step, which would move the weights by momentum and decay alone.
+            # Nothing waits for a step, which would move the weights only by momentum and decay.
             wrapper._inner_count += 1
             return
         # Backward all the same: with several processes the last batch of a step brings the gradients together.

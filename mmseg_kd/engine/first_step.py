@@ -19,7 +19,7 @@ class FirstStepHook(Hook):
 
     Without a GPU the losses are machine code that numba makes when a step first wants it, once per machine and kind of
     loss. This takes some ten seconds and some hundred MiB. The log says so before it begins; the step's ``time``, the
-    remaining time that follows from it, and on Linux the peak ``memory`` are those of the step alone. The remaining
+    remaining time that follows from it, and on Linux the peak ``memory`` are only those of the step. The remaining
     time follows from the second step on: the first one also loads and allocates what the others have.
     ``tools/train.py`` adds this hook to every run; ``--cfg-options first_step=False`` leaves it out.
     """

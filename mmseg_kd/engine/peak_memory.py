@@ -31,7 +31,7 @@ class PeakMemoryHook(Hook):
 def _peak_resident() -> int | None:
     """Peak resident memory of this process in MiB."""
     try:
-        # Of this program alone: what getrusage says on Linux begins with the process that started it.
+        # Only of this program: what getrusage says on Linux begins with the process that started it.
         for line in Path('/proc/self/status').read_text().splitlines():
             if line.startswith('VmHWM'):
                 return int(line.split()[1]) // 1024

@@ -35,7 +35,7 @@ class SafeCheckpointHook(CheckpointHook):
         OSError: a checkpoint could not be written; the message names the one that is still there.
     """
 
-    # Whether the files are ours to move; a validation alone saves none.
+    # Whether the files are ours to move; a run that only validates saves none.
     _local = False
 
     def before_train(self, runner) -> None:

@@ -41,7 +41,7 @@ class StopSignalHook(Hook):
         self._handlers: dict = {}
 
     def before_train(self, runner) -> None:
-        """Take over the signals, in the main thread, which alone receives them, and keep them from loader workers."""
+        """Take over the signals, which only the main thread receives, and keep them from loader workers."""
         loops = [runner.train_loop, *([runner.val_loop] if runner.val_loop is not None else [])]
         for loop in loops:
             loader = loop.dataloader

@@ -1,5 +1,6 @@
 """Logits over one set of classes as logits over another, coarser or smaller one."""
-from typing import NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ class MergedClasses(NamedTuple):
     """
 
     logits: Logits
-    classes: Tuple[int, ...]
-    lead: Optional[Logits]
+    classes: tuple[int, ...]
+    lead: Logits | None
 
     @property
     def shape(self) -> torch.Size:

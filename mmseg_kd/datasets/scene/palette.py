@@ -4,7 +4,7 @@ from cityscapesscripts.helpers.labels import name2label
 
 ID = {name: label.id for name, label in name2label.items()}
 
-# Houses and walls share these: colour alone must not give a class away.
+# Houses and walls share these: the colour must not be enough to give a class away.
 MASONRY = np.array([[178, 160, 134], [152, 100, 80], [190, 184, 174], [132, 122, 112], [208, 190, 150]], np.float32)
 FOLIAGE = np.array([[66, 90, 44], [84, 106, 52], [54, 78, 44], [98, 104, 54]], np.float32)
 GREYS = np.array([[96, 96, 98], [112, 110, 108], [84, 86, 92], [124, 120, 114]], np.float32)

@@ -287,7 +287,7 @@ class DistilledEncoderDecoder(DistilledSegmentor, EncoderDecoder):
             (see :mod:`~.adapters`); ``schedule`` is ``dict(warmup=..., stop=..., by_epoch=False)`` (see
             :class:`~.schedule.Schedule`).
         dual_head: ``dict(kind='linear'|'nonlinear')`` trains a second classifier on the input of ``conv_seg``; terms
-            with ``on='aux_logits'`` read it, and the main classifier sees the supervised loss alone (DHKD). It exists
+            with ``on='aux_logits'`` read it, and the main classifier sees only the supervised loss (DHKD). It exists
             only while training: no output, key or parameter of the trained student knows of it.
         upsample_in_loss: Compute the student's own cross-entropy from its small logits as well, so that a training
             step makes no full-size map of logits. Equal to mmseg's up to rounding.
