@@ -102,6 +102,14 @@ def test_bands_and_bits_are_the_pipelines_affair(mini_cityscapes, tmp_path):
     assert all(value.isfinite().all() for value in train(deep, 'tif', ending='.tif').values())
 
 
+def test_a_relative_folder_that_is_missing_was_looked_up_somewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = (f'its folder {tmp_path}/data/nowhere/leftImg8bit/train does not exist '
+               rf'\(data/nowhere/leftImg8bit/train was looked up in {tmp_path}\)')
+    with pytest.raises(ValueError, match=message):
+        refuse_empty_splits(run_config(segmentor(4), 'data/nowhere'))
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_an_empty_split(mini_cityscapes, tmp_path, split):
     shutil.copytree(mini_cityscapes, tmp_path / 'tree')
