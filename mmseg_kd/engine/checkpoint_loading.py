@@ -5,7 +5,6 @@ from mmengine.config import Config
 from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
@@ -19,6 +18,7 @@ from mmseg_kd.registry import HOOKS
 from mmseg_kd.safe_load import compare, download, load_without_code, state_dict_of
 
 from .resume import changed_settings
+from .unwrapped import unwrapped
 
 __all__ = ['CheckpointFitHook', 'load_checkpoints_without_code']
 
@@ -124,7 +124,7 @@ class CheckpointFitHook(Hook):
             _say_what_changed(runner, checkpoint)
         if isinstance(runner.model, FullyShardedDataParallel):
             return  # its checkpoints hold shards, which it compares itself
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         # A model for test-time augmentation, which is no wrapper, has the prefix in its own keys.
         wanted = {key.removeprefix('module.'): value for key, value in model.state_dict().items()}
         setting = 'resume' if runner._resume else 'load_from'

@@ -1,8 +1,9 @@
 """A teacher of other classes is found out before training."""
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from mmseg_kd.registry import HOOKS
+
+from .unwrapped import unwrapped
 
 __all__ = ['ClassNamesHook']
 
@@ -21,7 +22,7 @@ class ClassNamesHook(Hook):
 
     def before_train(self, runner) -> None:
         """Compare."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if hasattr(model, 'check_class_names'):
             metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}
             model.check_class_names(metainfo.get('classes'))

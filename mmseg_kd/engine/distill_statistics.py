@@ -3,11 +3,11 @@ import logging
 
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
 from mmseg_kd.registry import HOOKS
 
 from .step_statistics import StepStatistics, main_classifier
+from .unwrapped import unwrapped
 
 __all__ = ['DistillStatisticsHook']
 
@@ -79,5 +79,5 @@ class DistillStatisticsHook(Hook):
 
 
 def _distilled(runner):
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     return model if getattr(model, 'terms', None) is not None else None

@@ -7,13 +7,14 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmseg_kd.registry import HOOKS
 from mmseg_kd.step_loss import Objectives, StepLoss
+
+from .unwrapped import unwrapped
 
 __all__ = ['FiniteStepHook']
 
@@ -135,7 +136,7 @@ class FiniteStepHook(Hook):
         return ', '.join(str(getattr(sample, 'img_path', 'without img_path')) for sample in samples)
 
     def _describe(self, runner, loss: Tensor, finite: bool) -> str:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         # A teacher whose weights are shared runs in all processes or in none.
         if finite and not any(getattr(teacher, 'shared', False) for teacher in getattr(model, 'teachers', ())):
             return 'the loss of another process is not finite, see its message.'

@@ -13,6 +13,7 @@ from mmseg_kd.step_loss import Objectives, StepLoss
 from .grad_align_conflict import Conflict
 from .grad_align_features import SharedFeatures
 from .grad_align_parameters import SecondGradient
+from .unwrapped import unwrapped
 
 __all__ = ['AmpGradAlignOptimWrapper', 'GradAlignOptimWrapper']
 
@@ -56,7 +57,7 @@ class GradAlign:
         if self.level == 'features':
             group = self._distributed.process_group if self._distributed is not None else None
             self._shared = SharedFeatures(self._distributed is not None, group)
-            local = self._shared.watch(*_classifiers(model.module if is_model_wrapper(model) else model))
+            local = self._shared.watch(*_classifiers(unwrapped(model)))
         else:
             # DDP would average the sum of both gradients; here each is averaged, before they are compared.
             local = nullcontext() if self._distributed is None else self._distributed.no_sync()

@@ -6,11 +6,12 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, get_dist_info
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from mmseg_kd.registry import HOOKS
 from mmseg_kd.taps import LOGITS
+
+from .unwrapped import unwrapped
 
 __all__ = ['TeacherCheckHook']
 
@@ -51,7 +52,7 @@ class TeacherCheckHook(Hook):
 
     def before_train(self, runner) -> None:
         """Evaluate, log, and perhaps stop."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if not hasattr(model, 'teacher_predictions') or runner.val_loop is None:
             return
         dataset = runner.val_loop.dataloader.dataset
