@@ -125,6 +125,8 @@ def test_two_processes_train_and_test(trained, tmp_path):
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.returncode == 0, process.stdout[-3000:]
         assert process.stdout.count('2 processes. The environment') == 1
+        if not torch.cuda.is_available():
+            assert process.stdout.count('There is no GPU: 2 processes train on the CPU') == 1
         assert 'OneDL' not in process.stdout and process.stdout.count('OMP_NUM_THREADS') == 0
     alone = command('tools/test.py', config, tmp_path / 'iter_4.pth', '--work-dir', tmp_path / 'alone')
     assert 'mIoU' in alone.stdout
