@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from tiny_det import (
     FAMILIES,
@@ -16,6 +17,8 @@ from tiny_det import (
     distilled_detector,
     losses_of,
 )
+
+from mmseg_kd.teachers.class_names import check_config
 
 pytestmark = pytest.mark.det
 KD = dict(kd=dict(loss=dict(type='mmseg_kd.KDLoss', temperature=2.)))
@@ -409,3 +412,14 @@ def test_positions_of_segmentors_and_classifiers_have_no_weight():
     from mmseg_kd.distillers.terms import build_terms
     with pytest.raises(ValueError, match=r'`distill.kd.weight`: expected none, only positions of detectors'):
         build_terms(dict(kd=dict(ON, weight='foreground')), None)
+
+
+def test_classes_of_detectors_are_not_mapped():
+    """Where a segmentor would match equal names in another order."""
+    def data(*classes):
+        return dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes=classes))))
+
+    teacher = dict(config=dict(data('car', 'road'), model=dict(type='RetinaNet')))
+    model = dict(type='mmseg_kd.DistilledSingleStageDetector', distill=KD, teacher=teacher)
+    with pytest.raises(ValueError, match='have another order'):
+        check_config(Config(dict(data('road', 'car'), model=model)))

@@ -116,14 +116,6 @@ def test_before_anything_is_built():
         check_config(Config(dict(CITYSCAPES, default_scope='mmseg', model=copy.deepcopy(model), **settings)))
 
 
-@pytest.mark.det
-def test_detectors_have_no_maps():
-    model = with_teacher(dict(type='CityscapesDataset', metainfo=dict(classes=SWAPPED)))
-    model['type'] = 'mmseg_kd.DistilledSingleStageDetector'
-    with pytest.raises(ValueError, match='have another order'):
-        check_config(Config(dict(CITYSCAPES, default_scope='mmseg', model=model)))
-
-
 def test_the_command_line_refuses_it(mini_cityscapes, tmp_path):
     run_config(with_teacher(dict(type='ADE20KDataset')), mini_cityscapes).dump(tmp_path / 'config.py')
     process = command('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path, check=False)
