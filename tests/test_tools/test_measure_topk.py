@@ -1,13 +1,16 @@
 """The table of k per class, through the command line, against explicit loops over the same pixels."""
 import json
 import shutil
+from importlib.util import module_from_spec, spec_from_file_location
 
+import made_up_queries  # noqa: F401 (registers heads)
 import numpy as np
 import pytest
 import tiny
 import torch
 from mmengine.config import Config
 
+from mmseg_kd.evaluation.predictions import build_loader
 from mmseg_kd.losses import GDKDLoss
 
 TOOL = 'tools/analysis/measure_topk.py'
@@ -80,6 +83,42 @@ def test_measures_the_table_that_gdkd_reads(teacher, tmp_path):
     loss = GDKDLoss(k=str(out))
     assert loss.k == tuple(table['k'])
     assert loss(torch.randn(2, 19), torch.randn(2, 19), torch.tensor([0, 18])).isfinite()
+
+
+@pytest.mark.parametrize('case', ['padded', 'resized', 'queries'])
+def test_measures_what_mmseg_evaluates(mini_cityscapes, case):
+    """Its mean distributions against the scores of mmseg's own ``val_step``: a teacher that classifies masks scores by
+    probabilities, up to their sum."""
+    settings = tiny.segmentor(dilated=case != 'queries')
+    if case == 'padded':
+        settings['data_preprocessor'] = tiny.preprocessor(test_cfg=dict(size_divisor=48))
+    elif case == 'queries':
+        settings['decode_head'] = dict(type='MadeUpMask2FormerHead', num_classes=19, in_channels=64)
+    config = tiny.run_config(settings, mini_cityscapes)
+    if case == 'resized':
+        config.val_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale=(100, 60), keep_ratio=True))
+    model = tiny.build(config.model).eval()
+    if case != 'queries':
+        torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=3.)
+    loader = build_loader(config, 'val')
+    spec = spec_from_file_location('tool', tiny.ROOT / TOOL)
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    found, positions = tool.mean_distributions(model, loader, 1.)
+    total, pixels = torch.zeros(19, 19, dtype=torch.float64), torch.zeros(19, dtype=torch.int64)
+    for data in loader:
+        with torch.no_grad():
+            sample, = model.val_step(data)
+        scores, labels = sample.seg_logits.data.double(), sample.gt_sem_seg.data[0]
+        probabilities = scores / scores.sum(0) if case == 'queries' else scores.softmax(0)
+        for label in labels.unique().tolist():
+            if label != 255:
+                total[label] += probabilities[:, labels == label].sum(1)
+                pixels[label] += (labels == label).sum()
+    assert torch.equal(positions, pixels) and (pixels > 0).sum() > 3
+    there = pixels > 0
+    torch.testing.assert_close(found[there], total[there] / pixels[there, None], rtol=1e-4, atol=1e-6)
+    assert found[there].max(1).values.mean() > 0.1  # far from uniform: 1 / 19
 
 
 def test_measures_a_run_by_ratio(teacher, tmp_path):

@@ -1,5 +1,6 @@
 """Neural collapse over the checkpoints of a run, against NumPy on features collected by hand."""
 import json
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,46 @@ def test_every_checkpoint_is_measured(result, mini_cityscapes):
     counted = np.bincount(labels, minlength=19)
     assert run['features_of_class'] == counted.tolist() and 1 < (counted > 0).sum() < 19
     assert len(set(run['nc1_trace'])) == 3
+
+
+@pytest.mark.parametrize('padding, scale, rows, columns', [
+    (dict(size_divisor=40), None, slice(0, 32, 8), slice(0, 64, 8)),
+    (None, (128, 64), slice(0, 32, 4), slice(0, 64, 4)),
+    (dict(size=(72, 136)), (128, 64), slice(0, 32, 4), slice(0, 64, 4))], ids=['padded', 'resized', 'both'])
+def test_labels_stay_at_their_own_pixels(mini_cityscapes, monkeypatch, padding, scale, rows, columns):
+    """Where the model pads pictures or the pipeline resizes them: padding has no label, and nothing is stretched."""
+    from mmengine.registry import DATASETS
+    spec = spec_from_file_location('tool', tiny.ROOT / 'tools/analysis/neural_collapse.py')
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, 'PER_IMAGE', 10**6)
+    settings = tiny.segmentor()
+    if padding:
+        settings['data_preprocessor'] = tiny.preprocessor(test_cfg=padding)
+    config = tiny.run_config(settings, mini_cityscapes)
+    if scale:
+        config.val_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale=scale))
+    model = tiny.build(config.model).eval()
+    items = list(DATASETS.build({**config.val_dataloader.dataset, '_scope_': 'mmseg'}))
+    features, labels = tool.features_of(model, items, 10**6)
+    expected = []
+    for item in items:
+        picture = model.data_preprocessor.mean.new_tensor(item['inputs'].flip(0).numpy())
+        picture = (picture - model.data_preprocessor.mean) / model.data_preprocessor.std
+        height, width = picture.shape[1:]
+        if padding:
+            bottom, right = (40, 80) if scale is None else (72, 136)
+            picture = torch.nn.functional.pad(picture, (0, right - width, 0, bottom - height))
+        head = model.decode_head
+        with torch.no_grad():
+            feature = head._forward_feature(model.extract_feat(picture[None]))[0, :, :height // 8, :width // 8]
+        label = item['data_samples'].gt_sem_seg.data[0, rows, columns]
+        expected += [(int(label[y, x]), feature[:, y, x]) for y, x in (label != 255).nonzero().tolist()]
+    assert len(expected) == len(labels) > 50
+    for label in set(labels.tolist()):
+        found = features[labels == label].sum(0)
+        torch.testing.assert_close(found, sum(each for of, each in expected if of == label), rtol=1e-4, atol=1e-5)
+    assert sorted(labels.tolist()) == sorted(label for label, _ in expected)
 
 
 def test_the_same_run_twice_is_the_same(result):

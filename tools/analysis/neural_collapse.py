@@ -105,7 +105,8 @@ def features_of(model: nn.Module, items: list[dict], per_class: int) -> tuple[Te
             model(data['inputs'], mode='tensor')
         feature = calls.arguments[0][-1].first
         if dense:
-            label = labels_as_seen(samples[0], tuple(data['inputs'].shape[2:]), ignored)
+            # The preprocessor's own samples say where it padded.
+            label = labels_as_seen(data['data_samples'][0], tuple(data['inputs'].shape[2:]), ignored)
             label = F.interpolate(label[None, None].double(), size=feature.shape[2:], mode='nearest')
             feature, label = feature[0].flatten(1).T, label.flatten().long().cpu()
         else:
