@@ -185,3 +185,28 @@ def test_a_signal_to_the_whole_process_group_while_workers_validate(mini_citysca
     assert status == 143, log[-3000:]
     assert 'SIGTERM: stopped after iteration 3; checkpoint: ' in log and 'mIoU' in log  # the validation has ended
     assert (tmp_path / 'run/last_checkpoint').read_text() == str(tmp_path / 'run/iter_3.pth')
+
+
+def test_two_runs_of_one_work_dir(mini_cityscapes, tmp_path):
+    """tools/train.py three times: the second while the first trains, the third after that was killed."""
+    config = run_config(segmentor(4), mini_cityscapes, max_iters=10**6, work_dir=str(tmp_path / 'run'))
+    config.train_dataloader.update(num_workers=1, persistent_workers=True)
+    config.dump(tmp_path / 'config.py')
+    arguments = [sys.executable, str(ROOT / 'tools/train.py'), str(tmp_path / 'config.py')]
+    settings = dict(text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path,
+                    env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    with open(tmp_path / 'out.txt', 'w') as out:
+        first = subprocess.Popen(arguments, **settings | dict(stdout=out), start_new_session=True)
+        try:
+            while 'Iter(train)' not in (tmp_path / 'out.txt').read_text():
+                assert first.poll() is None, (tmp_path / 'out.txt').read_text()[-2000:]
+                time.sleep(0.05)
+            second = subprocess.run(arguments, **settings, timeout=120)
+            assert second.returncode and first.poll() is None
+            assert (f'a run is going on in {tmp_path}/run: process {first.pid} on {socket.gethostname()}, since 20'
+                    in second.stdout), second.stdout[-3000:]
+        finally:
+            os.kill(first.pid, signal.SIGKILL)  # its loader worker lives on for some seconds
+            first.wait(60)
+    third = subprocess.run([*arguments, '--cfg-options', 'train_cfg.max_iters=1'], **settings, timeout=120)
+    assert third.returncode == 0 and (tmp_path / 'run/iter_1.pth').is_file(), third.stdout[-3000:]
