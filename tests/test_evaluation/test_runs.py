@@ -66,3 +66,13 @@ def test_the_checkpoint_of_an_older_run_is_not_the_new_ones(tmp_path):
     (tmp_path / 'last_checkpoint').write_text('iter_100.pth')
     with pytest.raises(ValueError, match=re.escape('trained for 20 iterations, but the latest checkpoint is iter_100')):
         read_run(tmp_path)
+
+
+def test_a_config_that_is_a_program_is_run_only_where_it_is_trusted(tmp_path):
+    start(tmp_path, '20260101_000000', [10], {10: 40.})
+    path = tmp_path / '20260101_000000/vis_data/config.py'
+    path.write_text(path.read_text() + f'\nopen({str(tmp_path / "ran")!r}, "w").close()\n')
+    with pytest.raises(ValueError, match='--trust-configs'):
+        read_run(tmp_path)
+    assert not (tmp_path / 'ran').exists()
+    assert read_run(tmp_path, trusted=True).scores == dict(mIoU=40.) and (tmp_path / 'ran').exists()

@@ -228,3 +228,11 @@ def test_a_tap_must_be_in_every_teacher():
     tap = dict(loss=dict(type='mmseg_kd.AttentionTransferLoss'), on='decode_head.convs')
     with pytest.raises(ValueError, match="the teacher has nothing to read at 'decode_head.convs'.*conv_seg"):
         build(with_teachers([guest(segmentor(16)), guest(segmentor(16, 'PSPHead'))], x=tap))
+
+
+def test_images_of_another_number_of_channels_are_refused():
+    teacher = segmentor(16)
+    teacher['backbone'] = dict(teacher['backbone'], in_channels=4)
+    with pytest.raises(ValueError, match=r'`teacher.*`: the teacher takes images of 4 channels, the student of 3 .*'
+                                         r'`backbone.in_channels`'):
+        build(with_teachers(guest(teacher)))
