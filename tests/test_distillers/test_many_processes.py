@@ -26,8 +26,8 @@ def test_weights_are_those_of_the_joined_batch(trained, name, processes):
             assert (weights[key] - value).abs().max() < 1e-5, key
 
 
-# These two of DGKD's diagnostics are no means over positions; each process measures its own part of the batch.
-OF_A_PART = {'distill.logit_covariance_term', 'distill.coupling_to_dkd_term'}
+# These of DGKD's diagnostics are not means over positions; each process measures its own part of the batch.
+OF_A_PART = {f'distill.{name}_term' for name in ('logit_covariance', 'batch_covariance', 'coupling_to_dkd')}
 
 
 @pytest.mark.parametrize('processes', PROCESSES)
