@@ -45,7 +45,7 @@ def type_name(settings: dict | str | type | None) -> str:
             dotted path of a class, as :func:`name_types` and dumped configs have it, or a class or function.
 
     Returns:
-        The name alone where the class is of an OpenMMLab library, torch or this package; the whole dotted path where it
+        Only the name where the class is of an OpenMMLab library, torch or this package; the whole dotted path where it
         is somebody else's, who may have a class of the same name; '' where there is no ``type``.
     """
     kind = settings.get('type') if isinstance(settings, dict) else settings

@@ -13,7 +13,7 @@ if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
     echo "import site; site.addsitedir('$base')" \
         > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/zz_base.pth"
     bash "$root/tools/mmcv_with_ops.sh" "$venv/bin/python"
-    # mmdet's own requirements name packages that it needs for augmentations alone and that hold numpy back.
+    # mmdet's own requirements name packages that it needs only for augmentations and that hold numpy back.
     "$venv/bin/python" -m pip install -q -c "$root/constraints.txt" --no-deps onedl-mmdetection pycocotools \
         terminaltables shapely six imaug scikit-image lazy-loader imageio
     echo "$wanted" > "$stamp"

@@ -62,7 +62,7 @@ def _write_split(root: Path, split: Path, classes: Sequence[str], min_pixels: in
     for path in sorted(split.glob(f'*/*{_SUFFIX}')):
         ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if ids is None:
-            raise ValueError(f'`root`: {path} is no picture.')
+            raise ValueError(f'`root`: {path} is not a picture.')
         name = path.name[:-len(_SUFFIX)]
         images.append(dict(id=len(images) + 1, width=ids.shape[1], height=ids.shape[0],
                            file_name=f'{path.parent.name}/{name}_leftImg8bit.png'))

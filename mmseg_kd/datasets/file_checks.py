@@ -9,7 +9,7 @@ __all__ = ['PairCheck', 'check_pair', 'label_problems', 'open_picture', 'printab
 
 
 def printable(path: str) -> str:
-    """A path as text that any terminal takes; bytes that are no UTF-8 become escapes."""
+    """A path as text that any terminal takes; bytes that are not UTF-8 become escapes."""
     return str(path).encode('utf-8', 'backslashreplace').decode()
 
 

@@ -29,7 +29,7 @@ class MixedSampler(Sampler):
         shuffle: False: each source in its own order.
 
     Raises:
-        ValueError: another data set, or numbers that are no ratio.
+        ValueError: another data set, or numbers that are not a ratio.
     """
 
     def __init__(self, dataset, labelled: int, unlabelled: int, seed: int | None = None, by_epoch: bool = False,

@@ -25,7 +25,7 @@ def pictures_below(folder: str, setting: str) -> tuple[list[str], Counter]:
         setting: Name of the setting that ``folder`` came from, for messages.
 
     Returns:
-        The paths, and how many files of each suffix are no pictures.
+        The paths, and how many files of each suffix are not pictures.
 
     Raises:
         ValueError: no such folder, or no picture in it.

@@ -17,14 +17,14 @@ __all__ = ['CachedMap', 'TeacherCache', 'checkpoint_digest', 'image_loading']
 # 2: each file says which part of what the teacher saw its map covers. 3: files are named by the SHA-256 of their
 # picture and end with that of their own content.
 _FORMAT = 3
-# What a cache notes for people; another place of the same files is no other teacher.
+# What a cache notes for people; another place of the same files is not another teacher.
 _NOTES = ('config', 'checkpoint')
 _TEACHER, _MANIFEST, _SIZES, _LOGITS = 'teacher.json', 'manifest.json', 'sizes.json', 'logits'
 _DIGEST = hashlib.sha256().digest_size
 
 
 def checkpoint_digest(path: str) -> str | None:
-    """SHA-256 of a checkpoint file; None for what is no local file."""
+    """SHA-256 of a checkpoint file; None for what is not a local file."""
     return file_sha256(path) if os.path.isfile(path) else None
 
 

@@ -1,4 +1,4 @@
-"""Pictures without labels, alone and beside a labelled data set."""
+"""Pictures without labels, by themselves and beside a labelled data set."""
 import copy
 import logging
 import os.path as osp
@@ -125,7 +125,7 @@ class UnlabelledDataset(BaseDataset):
         **kwargs: Other arguments of mmengine's ``BaseDataset`` (``indices``, ``serialize_data``, ``lazy_init``).
 
     Raises:
-        ValueError: there is no such folder or file, no picture is left, or a file is no picture.
+        ValueError: there is no such folder or file, no picture is left, or a file is not a picture.
     """
 
     def __init__(self, data_root: str | None = None, files: str | Sequence[str] | None = None,

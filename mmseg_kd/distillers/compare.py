@@ -136,7 +136,7 @@ def _heard(term: DistillTerm, teacher: MergedClasses, labels: Tensor | None, num
     if labels is not None:
         labels = nearest(labels, size)
         known = (labels[..., None] == labels.new_tensor(teacher.classes)).any(-1)
-        # What is no class of the student is for the term to judge.
+        # What is not a class of the student is for the term to judge.
         lacked = ~known & (labels >= 0) & (labels < number)
         if term.void is not None:
             lacked &= labels != term.void
@@ -154,7 +154,7 @@ def _renumbered(term: DistillTerm, teacher: MergedClasses, labels: Tensor | None
         return None
     if term.void is not None and 0 <= term.void < len(teacher.classes):
         raise ValueError(f'`distill.{term.name}.loss.ignore_index`: {term.void} is one of the classes, which '
-                         '`teacher.class_map` gives other numbers; take a number that is no class, like 255.')
+                         '`teacher.class_map` gives other numbers; take a number that is not a class, like 255.')
     place = labels.new_zeros(number)
     place[list(teacher.classes)] = torch.arange(len(teacher.classes), device=labels.device)
     inside = (labels >= 0) & (labels < number)

@@ -51,7 +51,7 @@ def begin_step(model: nn.Module) -> None:
     if hub.get_info('loop_stage') == 'train':
         kept = hub.get_info(TRAIN_ONLY_STATE)
         if not isinstance(kept, _LiveState) or not kept.is_of(model):
-            # Weights that nobody loaded are no resumed run's, whatever iteration an earlier one left behind.
+            # Weights that nobody loaded are not a resumed run's, whatever iteration an earlier one left behind.
             if hub.get_info('iter') and model.has_loaded:
                 _restore(model, kept)
             hub.update_info(TRAIN_ONLY_STATE, _LiveState(model))

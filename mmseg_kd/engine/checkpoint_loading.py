@@ -125,7 +125,7 @@ class CheckpointFitHook(Hook):
         if isinstance(runner.model, FullyShardedDataParallel):
             return  # its checkpoints hold shards, which it compares itself
         model = unwrapped(runner.model)
-        # A model for test-time augmentation, which is no wrapper, has the prefix in its own keys.
+        # A model for test-time augmentation, which is not a wrapper, has the prefix in its own keys.
         wanted = {key.removeprefix('module.'): value for key, value in model.state_dict().items()}
         setting = 'resume' if runner._resume else 'load_from'
         given = state_dict_of(checkpoint, setting, 'the checkpoint')

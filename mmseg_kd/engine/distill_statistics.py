@@ -41,7 +41,7 @@ class DistillStatisticsHook(Hook):
         interval: Training steps between two records; None: that of the Runner's ``LoggerHook`` and at least 50.
 
     Raises:
-        ValueError: ``interval`` is no positive integer.
+        ValueError: ``interval`` is not a positive integer.
     """
 
     def __init__(self, interval: int | None = None):

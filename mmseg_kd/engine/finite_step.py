@@ -1,4 +1,4 @@
-"""Steps whose loss is no number do not reach the optimizer."""
+"""Steps whose loss is not a number do not reach the optimizer."""
 import logging
 from collections.abc import Callable
 from functools import partial

@@ -143,7 +143,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False)))
     if _replace_sync_bn(cfg.model):
-        print_log('SyncBN runs on GPUs alone and became BN: batch statistics are per process.', logger='current',
+        print_log('SyncBN runs only on GPUs and became BN: batch statistics are per process.', logger='current',
                   level=logging.WARNING)
 
 

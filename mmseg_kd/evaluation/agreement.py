@@ -26,7 +26,7 @@ class Agreement:
         Args:
             student: (N, C, *) logits.
             teacher: (N, C, *) logits.
-            labels: (N, *); labels that are no class are left out.
+            labels: (N, *); labels that are not a class are left out.
         """
         valid = (labels >= 0) & (labels < self.num_classes)
         difference = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))

@@ -10,7 +10,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Ten
 
     Args:
         predicted: int64 class indices, any shape.
-        labels: the same shape; labels that are no class (the ignored one) are left out.
+        labels: the same shape; labels that are not a class (the ignored one) are left out.
         num_classes: C.
 
     Returns:

@@ -27,7 +27,7 @@ class TopKMass:
 
         Args:
             teacher: (N, C, *) logits.
-            labels: (N, *); labels that are no class are left out.
+            labels: (N, *); labels that are not a class are left out.
         """
         valid = (labels >= 0) & (labels < self.num_classes)
         k = k_by_mass(teacher, self.mass, self.num_classes, self.temperature)[valid]

@@ -22,7 +22,7 @@ def difference(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict:
         if expected.shape != found.shape:
             return dict(shape=shape, largest=float('inf'), relative=float('inf'), other_class=1.)
         gap = (expected.double() - found.double()).abs().max().item()
-        # NaN is no number that a maximum keeps.
+        # NaN is not a number that a maximum keeps.
         largest = max(largest, gap) if gap == gap else float('inf')
         scale = max(scale, expected.double().abs().max().item())
         classes = (expected > 0, found > 0) if expected.shape[1] == 1 else (expected.argmax(1), found.argmax(1))

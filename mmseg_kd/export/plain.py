@@ -60,7 +60,7 @@ def plain_config(cfg: Config) -> Config:
     ours = sorted(set(_ours_in(plain)))
     if ours:
         raise ValueError(f'`config`: the student is built of {", ".join(ours)}, which plain OpenMMLab does not have; '
-                         'export it without its plain form (plain=False, `--no-plain`), as ONNX or for torch alone.')
+                         'export it without its plain form (plain=False, `--no-plain`), as ONNX or only for torch.')
     return Config(plain)
 
 

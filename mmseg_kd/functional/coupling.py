@@ -74,7 +74,7 @@ def _rest_and_odds(logits: Tensor, target: Tensor, is_target: Tensor, temperatur
     lead = rest.detach().amax(1, keepdim=True)
     relative = (rest - lead) / temperature
     log_sum = relative.logsumexp(1, keepdim=True)
-    # An ignored label is no class; what it leads to is left out.
+    # An ignored label is not a class; what it leads to is left out.
     of_target = logits.gather(1, target.clamp(0, logits.shape[1] - 1).unsqueeze(1))
     return (relative - log_sum).exp(), (of_target - lead) / temperature - log_sum
 

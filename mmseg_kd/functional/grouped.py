@@ -167,7 +167,7 @@ def class_index(logits: Tensor) -> Tensor:
 
 
 def target_and_rest(logits: Tensor, target: Tensor) -> Tensor:
-    """Group 0 the target class, group 1 the rest. A target that is no class leaves group 0 empty.
+    """Group 0 the target class, group 1 the rest. A target that is not a class leaves group 0 empty.
 
     Example:
         >>> import torch

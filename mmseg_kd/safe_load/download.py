@@ -28,7 +28,7 @@ def verify_sha256(path: str, expected: str, setting: str = 'checkpoint') -> None
     """Compare a file's SHA-256 with one, or with the beginning of one, that is at least 8 digits long.
 
     Raises:
-        ValueError: they differ, or ``expected`` is no such number.
+        ValueError: they differ, or ``expected`` is not such a number.
     """
     if not isinstance(expected, str) or not re.fullmatch(r'[0-9a-f]{8,64}', expected.lower()):
         raise ValueError(f'`{setting}`: expected 8 to 64 hexadecimal digits of a SHA-256, got {expected!r}.')

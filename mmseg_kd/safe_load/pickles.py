@@ -21,7 +21,7 @@ _MARK = object()
 
 
 class Refused(UnpicklingError):
-    """A pickle wants something that is no data."""
+    """A pickle wants something that is not data."""
 
 
 class Builder:

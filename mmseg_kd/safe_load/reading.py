@@ -31,7 +31,7 @@ def load_without_code(path: str, map_location='cpu', setting: str = 'checkpoint'
         trusted: Unpickle everything, which can run code that the file contains; said in the log.
 
     Raises:
-        ValueError: the file does not exist, is no checkpoint (the message says what it is), is damaged, or holds
+        ValueError: the file does not exist, is not a checkpoint (the message says what it is), is damaged, or holds
             objects that would run code.
     """
     path = osp.expanduser(path)

@@ -9,7 +9,7 @@ __all__ = ['class_scores', 'scores_as_logits']
 def scores_as_logits(scores: Tensor) -> Tensor:
     r"""Scores of the classes at each pixel, as logits.
 
-    A query head predicts scores s_c = sum_q p_q(c) m_q, at least 0, which are no probabilities: they do not add up to
+    A query head predicts scores s_c = sum_q p_q(c) m_q, at least 0, which are not probabilities: they do not add up to
     1, since a query may say "no object" and masks overlap. Their logarithm taken as logits means the distribution
     s / sum(s). That is an approximation: how much of a pixel no query claims is lost.
 

@@ -17,7 +17,7 @@ __all__ = ['Teacher']
 
 
 class Teacher:
-    """A frozen model that is no part of the student.
+    """A frozen model that is not a part of the student.
 
     It is deliberately no ``nn.Module``, so that assigning it to one registers nothing: it is in no ``state_dict``, no
     optimizer, no EMA copy (copies share it) and no DDP bucket. It is in eval mode as a whole (dropout and BatchNorm

@@ -119,7 +119,7 @@ def pick(value: object, output: str | int | None, setting: str = 'teacher.output
         setting: Where ``output`` was given, for the message.
 
     Raises:
-        ValueError: there is no such output, or it is no tensor.
+        ValueError: there is no such output, or it is not a tensor.
     """
     found = value
     whole = output is None or (isinstance(value, Mapping) and output in value)

@@ -74,7 +74,7 @@ def _statistics(preprocessor: nn.Module, swapped: bool) -> tuple[Tensor, Tensor]
 
 
 def _padding(metainfo: dict) -> tuple[int, int]:
-    """Columns on the right and rows at the bottom that are no image."""
+    """Columns on the right and rows at the bottom that are not part of the image."""
     if 'batch_input_shape' in metainfo:  # mmdet
         (height, width), (rows, columns) = metainfo['batch_input_shape'], metainfo['img_shape'][:2]
         return width - columns, height - rows

@@ -44,7 +44,7 @@ def read_weights(path: str, setting: str = 'teacher.checkpoint', sha256: str | N
         The state dict: parameter name to tensor.
 
     Raises:
-        ValueError: the file does not exist, is no checkpoint, is not the one that was meant, or holds objects other
+        ValueError: the file does not exist, is not a checkpoint, is not the one that was meant, or holds objects other
             than weights.
     """
     if path.startswith(('http://', 'https://')):

@@ -156,7 +156,7 @@ def _anchor(kicker: str) -> str:
 
 
 def _variable(color: str) -> str:
-    """One of the theme's colours by its variable; any other as it is; what is no colour, as text is."""
+    """One of the theme's colours by its variable; any other as it is; what is not a colour, as text is."""
     if not _COLOR.fullmatch(color):
         return 'currentColor'
     return f'var(--{color[1:]},{color})' if color.startswith('#') else color

@@ -74,7 +74,7 @@ def picture_sections(members: list[Member], alone: Member, distilled: Member, mo
 def loss_maps(distilled: Member, of_student: Prediction, of_teacher: Prediction) -> dict[str, np.ndarray]:
     """Each part of each loss on logits at each pixel, (H, W), at weight 1; of a loss without parts its value.
 
-    A term on the auxiliary classifier, which is no part of the student, shows the main one's logits.
+    A term on the auxiliary classifier, which is not a part of the student, shows the main one's logits.
     """
     maps = {}
     student, teacher, labels = of_student.logits[None], of_teacher.logits[None], of_student.labels[None]

@@ -223,7 +223,7 @@ def statistics_section(members: list[Member], colors: dict[str, str], show: Show
                  f'Distillation pulls against the labels in {100 * against:.0f} % of the recorded steps')
     return Section('Gradients and loss parts', title,
                    'Recorded by DistillStatisticsHook while the runs trained. Parts are at weight 1 and carry T². A '
-                   'cosine below 0: following the teacher alone would undo what the labels teach.',
+                   'cosine below 0: following only the teacher would undo what the labels teach.',
                    show('statistics', draw_curves(panels, colors), 'Curves of the statistics of distillation'))
 
 

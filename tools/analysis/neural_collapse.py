@@ -91,7 +91,7 @@ def classifier_of(model: nn.Module) -> nn.Module:
 def features_of(model: nn.Module, items: list[dict], per_class: int) -> tuple[Tensor, Tensor]:
     """Features (n, D) before the classifier and their labels (n,), on the CPU, as many of each class if possible.
 
-    Which positions are taken follows from the labels alone.
+    Which positions are taken follows only from the labels.
     """
     features, labels, generator = [], [], torch.Generator().manual_seed(0)
     # Pictures of a segmentor are large and differ in size.

@@ -46,7 +46,7 @@ _ROW = re.compile(r'^\| (\w+) \| `([^`]+)` \| (.+) \| (.+) \|$', re.MULTILINE)
 _DISTILLED = dict(EncoderDecoder='DistilledEncoderDecoder', CascadeEncoderDecoder='DistilledCascadeEncoderDecoder')
 # What of an error's text tells why, in the table's words.
 _REASONS = (
-    ('without a dense map of class logits', 'it has no map of logits: terms on features alone'),
+    ('without a dense map of class logits', 'it has no map of logits: only terms on features'),
     (r"mmcv\._ext|mmcv\.ops|CrissCrossAttention|PSAMask|point_sample|compiled", 'needs mmcv with compiled operators'),
     (r"mmdet|BaseModule.__init__\(\) got an unexpected keyword", 'needs mmdet, and that mmcv with compiled operators'),
     (r"mmpretrain", 'needs mmpretrain: `pip install mmseg_kd[cls]`'),

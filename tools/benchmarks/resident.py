@@ -20,4 +20,4 @@ def _status(field: str) -> int:
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith(field):
             return 1024 * int(line.split()[1])
-    raise SystemExit(f'/proc/self/status has no {field}: memory is measured on Linux alone')
+    raise SystemExit(f'/proc/self/status has no {field}: memory is measured only on Linux')

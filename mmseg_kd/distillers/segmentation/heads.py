@@ -9,7 +9,7 @@ from mmseg_kd.teachers.class_scores import scores_as_logits
 
 __all__ = ['as_logits', 'auxiliary_answers', 'auxiliary_head', 'main_classifier', 'main_logits', 'predicts_scores']
 
-# Heads whose logits are no linear map of one feature map. A second classifier has nothing to share with them.
+# Heads whose logits are not a linear map of one feature map. A second classifier has nothing to share with them.
 _REASONS = dict(
     PointHead='it classifies sampled points, not a feature map; use the dual head on a model without point refinement',
     SegmenterMaskTransformerHead='its logits are products of patch and class embeddings, there is no classifier layer',

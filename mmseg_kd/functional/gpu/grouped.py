@@ -230,7 +230,7 @@ def grouped_tile(z0, z1, v0, v1, c0, c1, in_a0, in_a1, one, z_one, v_one, factor
     d0, d1 = v0 - z0, v1 - z1
     sum_za, sum_zb = _sums(q0, q1, in_a0, in_a1, SETS)
     sum_va, sum_vb = _sums(p0, p1, in_a0, in_a1, SETS)
-    # The 1 keeps the logarithm of an empty set harmless; a lead that is not a number is no empty set.
+    # The 1 keeps the logarithm of an empty set harmless; a lead that is not a number is not an empty set.
     low = float('-inf')
     sum_za, sum_va = tl.where(lead_za == low, 1.0, sum_za), tl.where(lead_va == low, 1.0, sum_va)
     sum_zb, sum_vb = tl.where(lead_zb == low, 1.0, sum_zb), tl.where(lead_vb == low, 1.0, sum_vb)

@@ -64,7 +64,7 @@ def classes_of(HEAD: tl.constexpr, TAIL: tl.constexpr):
 
 @triton.jit
 def at_class(x0, x1, c0, c1, chosen):
-    """The entry of one class of each position, (P,); 0 where it is no class."""
+    """The entry of one class of each position, (P,); 0 where it is not a class."""
     return tl.sum(tl.where(c0 == chosen[None, :], x0, 0.0), 0) + tl.sum(tl.where(c1 == chosen[None, :], x1, 0.0), 0)
 
 
