@@ -96,7 +96,7 @@ def _loader(path: Path) -> Callable[[Path], tuple[nn.Module, tuple[int, int] | N
         if any('exported_program' in name or name.endswith('archive_format') for name in names):
             return _program
     raise ValueError(f'`teacher.file`: {str(path)!r} is not a file of torch.export, TorchScript or ONNX (*.onnx). '
-                     "Weights need a network: give that by `config`, or by type='module' and `checkpoint`.")
+                     "Weights alone need a network: give that by `config`, or by type='module' and `checkpoint`.")
 
 
 def _torchscript(path: Path) -> tuple[nn.Module, None]:
