@@ -57,7 +57,7 @@ STUDIES = {
     'tools/analysis/camvid_study.sh': (['{data}', '--seeds', '0', '--cached', 'kd', '--every', '2'], 10),
     'tools/analysis/collapse_study.sh': ([], 13),
     'tools/analysis/digits_study.sh': (['--seeds', '0'], 12),
-    'tools/analysis/recipes_study.sh': (['--seeds', '0'], 23),
+    'tools/analysis/recipes_study.sh': (['--seeds', '0'], 25),
 }
 #: Settings that a config need not have.
 OPTIONAL = re.compile(r'randomness\.seed|model\.teacher\.cache|train_dataloader\.dataset\.indices|'
