@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -104,7 +105,8 @@ def test_a_loader_worker_ends_by_its_main_process_only():
     seen = [int(next(batches)), int(next(batches))]  # one of each worker: both have started
     workers = batches._workers
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-        subprocess.run(['kill', f'-{number.value}', *(str(worker.pid) for worker in workers)], check=True)
+        for worker in workers:
+            subprocess.run([sys.executable, '-c', f'import os; os.kill({worker.pid}, {number.value})'], check=True)
     time.sleep(0.5)
     assert all(worker.is_alive() for worker in workers)
     assert sorted([*seen, *(int(batch) for batch in batches)]) == list(range(8))
