@@ -17,7 +17,6 @@ from .terms import build_loss, taps_of
 
 __all__ = ['check_names_in_config']
 
-_LIBRARIES = ('mmengine', 'mmseg', 'mmpretrain', 'mmdet', 'mmseg_kd')
 _MODELS = ('DistilledEncoderDecoder', 'DistilledCascadeEncoderDecoder', 'DistilledImageClassifier',
            'DistilledSingleStageDetector', 'DistilledTwoStageDetector')
 
@@ -41,7 +40,7 @@ def check_names_in_config(cfg: Config) -> None:
                          f'{", ".join(_MODELS)}.')
     if built is None or not issubclass(built, Distilled):
         # Somebody's own class may have settings of these names.
-        ours = built is None or built.__module__.split('.')[0] in _LIBRARIES
+        ours = built is None or '.' not in type_name(built)
         wrong = [key for key in model if ours and key in ('distill', 'teacher')]
         if wrong:
             raise ValueError(f'`model.{wrong[0]}`: {kind} is not distilled; set model.type to one of '
