@@ -1,8 +1,3 @@
-_base_ = ['fcn_r18-w16-d8_mini-cityscapes-128x256.py']
-# The teacher's file is part of the repository; teacher/README.md says how it was made.
-model = dict(
-    type='mmseg_kd.DistilledEncoderDecoder',
-    teacher=dict(
-        config='mmseg_kd::demo/deeplabv3plus_r18-w24-d8_mini-cityscapes-128x256.py',
-        checkpoint='{{ fileDirname }}/teacher/deeplabv3plus_r18-w24-d8_mini-cityscapes-128x256.pth'),
-    distill=dict(dkd=dict(loss=dict(type='mmseg_kd.DKDLoss', alpha=1., beta=1., temperature=1.), positions='all')))
+_base_ = ['kd_deeplabv3plus-r18-w24-d8_fcn-r18-w16-d8_mini-cityscapes-128x256.py']
+model = dict(distill=dict(
+    _delete_=True, dkd=dict(loss=dict(type='mmseg_kd.DKDLoss', alpha=1., beta=1., temperature=1.), positions='all')))
